@@ -1,0 +1,462 @@
+/*
+ * norma.h: normalization layers for neural networks. Batch, layer, instance, group and RMS norm, AdaIN, conditional
+ * affine and any layer of your own; forward and backward; training and inference; PyTorch's semantics.
+ *
+ * A normalization layer answers one question: which elements share a mean and a variance? Here the answer is written
+ * down as a pattern. Axes are named in the order of the shape, brackets mark those that share, parentheses split one
+ * dimension into several axes, and a second list names the axes along which gamma and beta change:
+ *
+ *     layer                  pattern                      gamma, beta   one mean per
+ *     batch                  [n] c [h w]                  c             channel
+ *     layer                  n t [d]                      d             token
+ *     layer, channels first  n [c] h w                    c             pixel
+ *     instance               n c [h w]                    c             sample and channel
+ *     group                  n (g [k]) [h w]              (g k)         sample and group
+ *
+ * A UNIT is a set of elements that share one mean; it has m elements. For each unit
+ *
+ *     mean = sum(x) / m                      (RMS: mean = 0)
+ *     var  = sum((x - mean)^2) / (m - ddof)
+ *     rstd = 1 / sqrt(var + eps)             (0 where var + eps = 0)
+ *     xhat = (x - mean) * rstd
+ *     y    = xhat * gamma + beta
+ *
+ * and with q = dy * gamma, backward is (docs/derivation.md)
+ *
+ *     dx     = rstd * (q - sum(q)/m - xhat * sum(q * xhat)/(m - ddof))    (RMS: without sum(q)/m)
+ *     dx     = rstd * q                                                   (statistics given)
+ *     dgamma = sum(dy * xhat),  dbeta = sum(dy)                           (over all that share the gamma)
+ *
+ * THE RULES, the same in every layer
+ *
+ *     a unit of 0 elements          y is empty, parameter gradients are 0, moments have count 0 and update nothing
+ *     a unit of 1 element           y = beta, dx = 0, dgamma += 0, dbeta += dy (RMS: its formula);
+ *                                   with NORMA_REFUSE_SINGLE: NORMA_SINGLE_VALUE, nothing is written
+ *     a constant unit               y = beta exactly, dgamma += 0 exactly, dx = rstd * (q - mean(q)), exactly 0 for constant q
+ *     variance 0 and eps 0          rstd = 0: y = beta, dx = 0
+ *     NaN or Inf in a unit          y and dx of that unit are NaN, and so are the parameter gradients it contributes to;
+ *                                   with given statistics elementwise, as IEEE arithmetic has it
+ *     every NaN result              one canonical quiet NaN (sign 0, only the quiet bit set)
+ *     eps negative or NaN, 0 groups, groups that do not divide the channels, a dimension of 0 channels for group norm,
+ *     null pointers, sizes that overflow, a negative given variance, overlapping memory: an error that names the
+ *     argument; nothing is written
+ *
+ * PROMISES (docs/accuracy.md derives them; `norma check` measures them)
+ *
+ *     float32  |y - y*| <= 5e-7 (|gamma xhat| + |beta|) + 1e-14 |gamma| (1 + |mean| rstd) + 1e-37  for any finite input
+ *     float64  |y - y*| <= 1e-14 (|gamma xhat| + |beta| + |gamma|) + 1e-305
+ *     float16, bfloat16: the float32 result rounded once
+ *     gradients: 1e-5 of the tensor's largest gradient + 1e-7 of its largest term (float64: 1e-12 of both)
+ *     The bits of a result depend on the values, the logical shape and the layer alone: not on the number of threads,
+ *     the position in the batch, alignment or memory layout.
+ *
+ * CONVENTIONS
+ *
+ *     Sizes and strides are int64_t and count elements. `strides` has one entry per dimension of the tensor, in the
+ *     order of the shape, and NULL means dense row-major. Any permutation, slice or negative stride is fine: NHWC is
+ *     shape {n,c,h,w} with strides {h*w*c, 1, w*c, c}. Stride 0 (a broadcast) is allowed on inputs only.
+ *     Parameters and statistics are float32 whatever the type of the data; float64 with float64 data.
+ *     In place: y may be x and dx may be dy, if pointer and strides are equal. No other output may share an element
+ *     with anything. Pointers are aligned to their element.
+ *     Structs start with their own size; all other fields may be zero, and zero means the default.
+ *     Functions never print, abort or keep state; they allocate only a workspace that the caller did not give. All of
+ *     them are thread-safe as long as no two calls write the same memory. The rounding mode and flush-to-zero of the
+ *     calling thread are ignored and preserved.
+ *     On error a function returns a status other than NORMA_OK, fills `error` (which may be NULL) and writes nothing.
+ */
+#ifndef NORMA_H
+#define NORMA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define NORMA_VERSION_MAJOR 0
+#define NORMA_VERSION_MINOR 1
+#define NORMA_VERSION_PATCH 0
+#define NORMA_VERSION (NORMA_VERSION_MAJOR * 10000 + NORMA_VERSION_MINOR * 100 + NORMA_VERSION_PATCH)
+
+#if defined(__GNUC__)
+#define NORMA_API __attribute__((visibility("default")))
+#else
+#define NORMA_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The version of the library that runs, in the form of NORMA_VERSION (0.1.0 is 100). */
+NORMA_API int norma_version(void);
+
+/* ---------------------------------------------------------------------------------------------------- errors --- */
+
+typedef enum norma_status {
+  NORMA_OK = 0,
+  NORMA_BAD_ARGUMENT,   /* a null pointer, an impossible value */
+  NORMA_BAD_SHAPE,      /* sizes that do not fit each other, or overflow */
+  NORMA_BAD_PATTERN,    /* a pattern or affine list that cannot be read */
+  NORMA_OVERLAP,        /* an output shares memory with another tensor or with itself */
+  NORMA_SINGLE_VALUE,   /* one value per unit, and the caller refuses that */
+  NORMA_NOT_FINITE,     /* NaN or Inf where the caller refuses it */
+  NORMA_NOT_FOLDABLE,   /* this layer has no fixed scale and shift per channel */
+  NORMA_NO_MEMORY       /* the workspace is too small or could not be allocated */
+} norma_status;
+
+/* What went wrong, in words: the argument, what it was, what would be right. Filled on failure only. */
+typedef struct norma_error {
+  norma_status status;
+  char detail[248];
+} norma_error;
+
+/* A short static text for a status, "unknown status" for any other number. */
+NORMA_API const char *norma_status_text(norma_status status);
+
+/* ----------------------------------------------------------------------------------------------------- types --- */
+
+typedef enum norma_type { NORMA_F32 = 0, NORMA_F64 = 1, NORMA_F16 = 2, NORMA_BF16 = 3 } norma_type;
+
+/* Bytes per element, 0 for an unknown type. */
+NORMA_API size_t norma_type_size(norma_type type);
+/* "f32", "f64", "f16", "bf16"; "?" for an unknown type. */
+NORMA_API const char *norma_type_name(norma_type type);
+/* The type of parameters and statistics that goes with data of this type: f64 for f64, else f32. */
+NORMA_API norma_type norma_param_type(norma_type data_type);
+
+enum { NORMA_MAX_DIMS = 8, NORMA_MAX_AXES = 16, NORMA_NAME_SIZE = 16 };
+
+/* Strides of a dense tensor: row-major (NCHW for {n,c,h,w}), or channels last (NHWC: dimension 1 varies fastest). */
+NORMA_API void norma_strides_contiguous(int ndim, const int64_t *shape, int64_t *strides);
+NORMA_API void norma_strides_channels_last(int ndim, const int64_t *shape, int64_t *strides);
+
+/* ---------------------------------------------------------------------------------------------------- layers --- */
+
+enum {
+  NORMA_SHARE = 1,  /* the elements along this axis share one mean and variance */
+  NORMA_AFFINE = 2  /* gamma and beta change along this axis */
+};
+
+typedef struct norma_axis {
+  char name[NORMA_NAME_SIZE];
+  int64_t length;
+  int dim;        /* the dimension of the tensor it belongs to; several axes may split one dimension, outermost first */
+  unsigned bits;  /* NORMA_SHARE | NORMA_AFFINE */
+} norma_axis;
+
+/* A layer on tensors of one shape. Made by the functions below; plain data, copy it as you like. */
+typedef struct norma_layer {
+  size_t size;  /* sizeof(norma_layer), set by the functions that make one */
+  int ndim;
+  int64_t shape[NORMA_MAX_DIMS];
+  int axis_count;
+  norma_axis axes[NORMA_MAX_AXES];
+  int rms;  /* 1: the mean is fixed at 0 */
+} norma_layer;
+
+/*
+ * The general constructor: a pattern as in the table above. `...` (at most once) stands for all dimensions that the
+ * other names leave over, also none; `[...]` shares them. `affine` lists axis names in the order of the pattern
+ * ("" or NULL: no gamma and beta); `...` there means the axes it stood for. `sizes` gives lengths that the shape does
+ * not determine: "g=32", or NULL; in a split dimension one length may be left out. Example: group norm is
+ *
+ *     norma_layer_parse(&layer, "n (g [k]) [...]", "(g k)", "g=32", ndim, shape, &error);
+ *
+ * Axis names start with a letter and have up to 15 letters, digits or underscores.
+ */
+NORMA_API norma_status norma_layer_parse(norma_layer *layer, const char *pattern, const char *affine, const char *sizes,
+                                         int ndim, const int64_t *shape, norma_error *error);
+
+/* The inverse: writes the pattern ("n (g [k]) [h w]") and the affine list ("(g k)"), both NUL-terminated. Either buffer
+ * may be NULL. Errors: NORMA_BAD_ARGUMENT if a buffer is too small (256 bytes are always enough for names of up to 7). */
+NORMA_API norma_status norma_layer_format(const norma_layer *layer, char *pattern, size_t pattern_size, char *affine,
+                                          size_t affine_size, norma_error *error);
+
+/* The named layers. Dimension 0 is the batch and dimension 1 the channels, except in norma_layer_norm. */
+NORMA_API norma_status norma_layer_batch(norma_layer *layer, int ndim, const int64_t *shape, norma_error *error);
+NORMA_API norma_status norma_layer_instance(norma_layer *layer, int ndim, const int64_t *shape, norma_error *error);
+NORMA_API norma_status norma_layer_group(norma_layer *layer, int64_t groups, int ndim, const int64_t *shape,
+                                         norma_error *error);
+/* Layer norm over the last `count` dimensions, and over any set of dimensions: bit i of `dims` stands for dimension i,
+ * so 1u << 1 is the channels-first layer norm of ConvNeXt. gamma and beta have the shape of the normalized dimensions. */
+NORMA_API norma_status norma_layer_norm(norma_layer *layer, int count, int ndim, const int64_t *shape, norma_error *error);
+NORMA_API norma_status norma_layer_norm_dims(norma_layer *layer, unsigned dims, int ndim, const int64_t *shape,
+                                             norma_error *error);
+/* The same two with the mean fixed at 0 (RMS norm). Any layer becomes its RMS form by setting layer.rms = 1. */
+NORMA_API norma_status norma_layer_rms(norma_layer *layer, int count, int ndim, const int64_t *shape, norma_error *error);
+NORMA_API norma_status norma_layer_rms_dims(norma_layer *layer, unsigned dims, int ndim, const int64_t *shape,
+                                            norma_error *error);
+/* Another affine list for a layer that exists: "n c" for FiLM, conditional batch or instance norm, "n d" for adaLN. */
+NORMA_API norma_status norma_layer_affine(norma_layer *layer, const char *affine, norma_error *error);
+
+/* The number of units (= means), elements per unit, gammas, and elements of the tensor. */
+NORMA_API int64_t norma_layer_units(const norma_layer *layer);
+NORMA_API int64_t norma_layer_unit_elements(const norma_layer *layer);
+NORMA_API int64_t norma_layer_params(const norma_layer *layer);
+NORMA_API int64_t norma_layer_elements(const norma_layer *layer);
+
+/* ------------------------------------------------------------------------------------------------ statistics --- */
+
+/*
+ * Statistics as a value: the number of elements, their mean (mean + mean_lo, so that it is held beyond float64) and
+ * the sum of squared distances from it (m2 + m2_lo). All zero is the empty set. Of an RMS layer mean is 0 and m2 the
+ * sum of squares. Moments merge exactly as sets do, up to rounding.
+ */
+typedef struct norma_moments {
+  int64_t count;
+  double mean, mean_lo;
+  double m2, m2_lo;
+} norma_moments;
+
+/* Adds n elements, `stride` apart. Equals:  for (i = 0; i < n; i++) add(x[i * stride]);  summed as docs/accuracy.md says. */
+NORMA_API norma_status norma_moments_add(norma_moments *moments, norma_type type, const void *x, int64_t n,
+                                         int64_t stride, norma_error *error);
+/* into = into + other (Chan, Golub, LeVeque 1979). The order of merging changes the last bits. */
+NORMA_API void norma_moments_merge(norma_moments *into, const norma_moments *other);
+/* var = m2 / (count - ddof): ddof 0 is the biased variance, 1 the unbiased. mean and var may be NULL.
+ * Errors: NORMA_SINGLE_VALUE if count <= ddof. */
+NORMA_API norma_status norma_moments_finish(const norma_moments *moments, int ddof, double *mean, double *var,
+                                            norma_error *error);
+
+typedef enum norma_convention {
+  NORMA_PYTORCH = 0,    /* momentum is the weight of the NEW value (default 0.1), variance unbiased */
+  NORMA_ONNX = 1,       /* momentum is the weight of the OLD value (default 0.9), variance biased; Keras and Flax too */
+  NORMA_CUMULATIVE = 2  /* equal weights over all batches so far, variance unbiased (PyTorch's momentum=None) */
+} norma_convention;
+
+typedef enum norma_not_finite {
+  NORMA_NOT_FINITE_STORE = 0,   /* store them, as PyTorch does */
+  NORMA_NOT_FINITE_REFUSE = 1,  /* NORMA_NOT_FINITE, the detail names the channel, no channel is changed */
+  NORMA_NOT_FINITE_SKIP = 2     /* leave such a channel as it was */
+} norma_not_finite;
+
+typedef struct norma_running_args {
+  size_t size;                   /* sizeof(norma_running_args) */
+  norma_type type;               /* of the running arrays: NORMA_F32 or NORMA_F64 */
+  norma_convention convention;
+  double momentum;               /* in (0, 1]; 0: the convention's default; not used by NORMA_CUMULATIVE */
+  int64_t batches;               /* NORMA_CUMULATIVE: batches seen, this one included (>= 1) */
+  int64_t channels;
+  int64_t samples;               /* 0 or 1: one set of moments; n: instance norm, whose n updates are averaged */
+  const norma_moments *moments;  /* [samples][channels], from norma_forward or your own */
+  void *running_mean;            /* [channels], updated; may be NULL */
+  void *running_var;             /* [channels], updated, never negative; may be NULL */
+  norma_not_finite not_finite;
+} norma_running_args;
+
+/*
+ * Moves the running statistics once. Equals, for each channel c:
+ *
+ *     running_mean[c] = (1 - f) * running_mean[c] + f * mean;     f: weight of the new value
+ *     running_var[c]  = (1 - f) * running_var[c]  + f * var;      var as the convention has it
+ *
+ * A channel whose moments have count 0 stays as it was. An unbiased variance of 1 element is NORMA_SINGLE_VALUE.
+ */
+NORMA_API norma_status norma_running_update(const norma_running_args *args, norma_error *error);
+
+/* ------------------------------------------------------------------------------------------ forward, backward --- */
+
+/* Your thread pool: calls task(context, i) for every i in 0..count-1, in any order, on any threads, and returns when
+ * all are done. Results do not depend on it. */
+typedef struct norma_threads {
+  void (*run)(void *pool, int64_t count, void (*task)(void *context, int64_t index), void *context);
+  void *pool;
+} norma_threads;
+
+enum {
+  NORMA_EPS_ZERO = 1,         /* eps is really 0 (a zero field means the default) */
+  NORMA_REFUSE_SINGLE = 2,    /* one element per unit is an error, as in PyTorch's training mode */
+  NORMA_WEIGHT_PLUS_ONE = 4,  /* gamma = 1 + weight, added in float32 or wider (adaLN); dweight is the same */
+  NORMA_ALPHA_ZERO = 8,       /* AdaIN: alpha is really 0 */
+  NORMA_STYLE_EPS_ZERO = 16   /* AdaIN: style_eps is really 0 */
+};
+
+/* What backward needs of a unit beyond x, at full precision: (scale * x - mean - mean_lo) * rstd is xhat. */
+typedef struct norma_saved {
+  double mean, mean_lo, rstd, scale;
+} norma_saved;
+
+/*
+ * Arrays per gamma ("param arrays": weight, bias, dweight, dbias) have norma_layer_params elements; arrays per unit
+ * ("unit arrays": mean, var, rstd, saved, moments) norma_layer_units; both dense, in the order of the pattern. Where
+ * strides can be given there is one entry per DIMENSION of the tensor, and entries of dimensions that the array does
+ * not vary along are ignored: a FiLM scale that is the first half of an (n, 2c) tensor has {2 * c, 1, 0, 0}.
+ */
+typedef struct norma_forward_args {
+  size_t size;  /* sizeof(norma_forward_args) */
+  const norma_layer *layer;
+  norma_type type;           /* of x and y */
+  const void *x;             /* the layer's shape */
+  const int64_t *x_strides;
+  void *y;                   /* may be x; NULL: only the statistics */
+  const int64_t *y_strides;
+  const void *weight;        /* gamma, param array; NULL: 1 */
+  const void *bias;          /* beta, param array; NULL: 0 */
+  const int64_t *weight_strides, *bias_strides;
+  double eps;                /* >= 0; 0: the default, 1e-5; RMS 2^-23, with float64 2^-52 */
+  int ddof;                  /* 0: biased variance (every common layer); 1: unbiased */
+  unsigned flags;
+  const void *given_mean;    /* unit arrays: normalize with these (evaluation, frozen); both or none; */
+  const void *given_var;     /* RMS: given_var alone, the mean square */
+  const int64_t *given_strides;
+  void *mean, *rstd, *var;   /* unit arrays out, param type, rounded; each may be NULL. var is m2 / (m - ddof) */
+  norma_saved *saved;        /* unit array out for norma_backward; may be NULL */
+  norma_moments *moments;    /* unit array out for norma_running_update; not with given statistics; may be NULL */
+  const norma_threads *threads;  /* NULL: the calling thread */
+  void *workspace;               /* NULL: allocated and freed by the call */
+  size_t workspace_size;         /* at least norma_forward_workspace() */
+} norma_forward_args;
+
+/*
+ * Normalizes. Equals, with unit(i) and param(i) the unit and the gamma of element i:
+ *
+ *     for each unit u:     mean[u], var[u] as above, over the elements i with unit(i) == u, or as given
+ *     for each element i:  y[i] = (x[i] - mean[unit(i)]) * rstd[unit(i)] * weight[param(i)] + bias[param(i)]
+ *
+ * Errors: all but NORMA_NOT_FINITE and NORMA_NOT_FOLDABLE.
+ */
+NORMA_API norma_status norma_forward(const norma_forward_args *args, norma_error *error);
+
+/* Bytes of workspace that a call with these arguments needs (no pointer but layer is looked at); 0 if they are wrong. */
+NORMA_API size_t norma_forward_workspace(const norma_forward_args *args);
+
+typedef struct norma_backward_args {
+  size_t size;  /* sizeof(norma_backward_args) */
+  const norma_layer *layer;
+  norma_type type;           /* of x, dy and dx */
+  const void *x;             /* the input of the forward pass */
+  const int64_t *x_strides;
+  const void *dy;            /* the gradient of y */
+  const int64_t *dy_strides;
+  void *dx;                  /* may be dy; may be NULL */
+  const int64_t *dx_strides;
+  const void *weight;        /* as in the forward pass; NULL: 1 */
+  const int64_t *weight_strides;
+  void *dweight, *dbias;     /* param arrays, written (not added to); each may be NULL */
+  const int64_t *dweight_strides, *dbias_strides;
+  double eps;                /* eps, ddof and flags as in the forward pass */
+  int ddof;
+  unsigned flags;
+  const void *given_mean, *given_var;  /* as in the forward pass: then dx = rstd * q */
+  const int64_t *given_strides;
+  const norma_saved *saved;  /* from the forward pass, statistics of x; NULL: recomputed from x (the same bits) */
+  const norma_threads *threads;
+  void *workspace;
+  size_t workspace_size;     /* at least norma_backward_workspace() */
+} norma_backward_args;
+
+/* Gradients, by the formulas at the top of this file; each output is optional. Errors as norma_forward. */
+NORMA_API norma_status norma_backward(const norma_backward_args *args, norma_error *error);
+NORMA_API size_t norma_backward_workspace(const norma_backward_args *args);
+
+/* ----------------------------------------------------------------------------------------------------- AdaIN --- */
+
+/*
+ * Adaptive instance norm (Huang and Belongie 2017): the content takes the mean and the standard deviation of the style.
+ *
+ *     sigma_s = sqrt(var_s + style_eps),   rstd_c = 1 / sqrt(var_c + content_eps)       (variances with their ddof)
+ *     y = alpha * ((content - mean_c) * rstd_c * sigma_s + mean_s) + (1 - alpha) * content
+ *
+ * Both layers have the same units in the same order (instance norm: n and c; other heights and widths are fine); their
+ * affine lists are not used. The two published forms are ddof 0 with style_eps 0 (the authors' Lua) and ddof 1 with
+ * 1e-5 on both sides (the common PyTorch port).
+ */
+typedef struct norma_adain_args {
+  size_t size;  /* sizeof(norma_adain_args) */
+  const norma_layer *content_layer, *style_layer;
+  norma_type type;  /* of all tensors */
+  const void *content, *style;
+  const int64_t *content_strides, *style_strides;
+  void *y;          /* forward: the content's shape; may be content */
+  const int64_t *y_strides;
+  const void *dy;   /* backward: the gradient of y */
+  const int64_t *dy_strides;
+  void *dcontent;   /* backward: may be dy; may be NULL */
+  const int64_t *dcontent_strides;
+  void *dstyle;     /* backward: the style's shape; may be NULL */
+  const int64_t *dstyle_strides;
+  double alpha;     /* 0: the default, 1; for a true 0 set NORMA_ALPHA_ZERO */
+  double content_eps, style_eps;  /* 0: the default, 1e-5; NORMA_EPS_ZERO, NORMA_STYLE_EPS_ZERO */
+  int content_ddof, style_ddof;
+  unsigned flags;
+  const norma_threads *threads;
+  void *workspace;
+  size_t workspace_size;  /* at least norma_adain_workspace(), which serves both directions */
+} norma_adain_args;
+
+/* The formula above. Errors as norma_forward; NORMA_SINGLE_VALUE where a ddof leaves nothing to divide by. */
+NORMA_API norma_status norma_adain(const norma_adain_args *args, norma_error *error);
+/* Gradients of the content and of the style, through the statistics of both. sigma_s = 0 passes no gradient. */
+NORMA_API norma_status norma_adain_backward(const norma_adain_args *args, norma_error *error);
+NORMA_API size_t norma_adain_workspace(const norma_adain_args *args);
+
+/* ------------------------------------------------------------------------------------------------------ fold --- */
+
+typedef enum norma_operator {
+  NORMA_SCALE_SHIFT = 0,    /* only scale and shift: y = x * scale[c] + shift[c] */
+  NORMA_LINEAR = 1,         /* weight [out][in] */
+  NORMA_CONV = 2,           /* weight [out][in / groups][kernel] */
+  NORMA_CONV_TRANSPOSE = 3  /* weight [in][out / groups][kernel] */
+} norma_operator;
+
+/* A norm that follows a linear operator and uses given statistics is part of that operator:
+ *
+ *     scale[c] = gamma[c] / sqrt(var[c] + eps),   shift[c] = beta[c] - mean[c] * scale[c]
+ *     weight of output channel c: times scale[c];   bias'[c] = bias[c] * scale[c] + shift[c]
+ *
+ * in float64, rounded once. All arrays are dense. */
+typedef struct norma_fold_args {
+  size_t size;  /* sizeof(norma_fold_args) */
+  const norma_layer *layer;      /* one mean and one gamma (or none) per channel, as batch norm has */
+  norma_type type;               /* of mean, var, gamma, beta: NORMA_F32 or NORMA_F64 */
+  const void *mean, *var;        /* [c] */
+  const void *gamma, *beta;      /* [c]; NULL: 1, 0 */
+  double eps;                    /* 0: the default, 1e-5 */
+  unsigned flags;                /* NORMA_EPS_ZERO, NORMA_WEIGHT_PLUS_ONE */
+  double *scale, *shift;         /* [c] out; each may be NULL */
+  norma_operator op;
+  norma_type op_type;            /* of the operator's weight and bias, any type */
+  int64_t out_channels;          /* must be the layer's c */
+  int64_t in_channels;
+  int64_t groups;                /* 0: 1. Depthwise: groups = in_channels */
+  int64_t kernel_elements;       /* 0: 1. A 3x3 kernel has 9 */
+  const void *weight, *bias;     /* of the operator; bias NULL: 0 */
+  void *folded_weight;           /* may be weight */
+  void *folded_bias;             /* may be bias; always written: a folded operator has a bias */
+} norma_fold_args;
+
+/* Errors: NORMA_NOT_FOLDABLE names the layer whose statistics come from the input. Nothing is written on error. */
+NORMA_API norma_status norma_fold(const norma_fold_args *args, norma_error *error);
+
+/* ------------------------------------------------------------------------------------------------- reference --- */
+
+/*
+ * The definition in plain loops and long double, for tests and for doubt. Slow; allocates. Takes the arguments of the
+ * call it judges (their outputs, workspace and threads are not touched) and writes dense, row-major float64 arrays:
+ * the exact result (correct to float64) and beside it the error that norma.h allows for args->type.
+ */
+typedef struct norma_reference {
+  size_t size;                        /* sizeof(norma_reference); every array below may be NULL */
+  double *y, *y_bound;                /* forward; one per element */
+  double *mean, *var, *rstd;          /* forward; one per unit */
+  double *dx, *dx_bound;              /* backward; one per element (AdaIN: dcontent) */
+  double *dweight, *dweight_bound;    /* backward; one per gamma */
+  double *dbias, *dbias_bound;
+  double *dstyle, *dstyle_bound;      /* AdaIN backward; one per element of style */
+} norma_reference;
+
+NORMA_API norma_status norma_reference_forward(const norma_forward_args *args, const norma_reference *out,
+                                               norma_error *error);
+NORMA_API norma_status norma_reference_backward(const norma_backward_args *args, const norma_reference *out,
+                                                norma_error *error);
+NORMA_API norma_status norma_reference_adain(const norma_adain_args *args, const norma_reference *out, norma_error *error);
+NORMA_API norma_status norma_reference_adain_backward(const norma_adain_args *args, const norma_reference *out,
+                                                      norma_error *error);
+
+/* Conversions, exact upward and rounded to nearest even downward; elements `stride` apart. */
+NORMA_API void norma_to_double(norma_type type, const void *from, int64_t stride, double *to, int64_t n);
+NORMA_API void norma_from_double(norma_type type, const double *from, void *to, int64_t stride, int64_t n);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
