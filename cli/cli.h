@@ -1,0 +1,23 @@
+/* What the subcommands of `norma` share. Each subcommand is one function in a file of its own; main.c lists them. */
+#ifndef NORMA_CLI_H
+#define NORMA_CLI_H
+
+#include <stdbool.h>
+
+enum {
+  EXIT_GOOD = 0,    /* it worked, and what was checked passed */
+  EXIT_FAILED = 1,  /* it ran, and what was checked failed */
+  EXIT_USAGE = 2    /* a wrong argument or file; nothing was written */
+};
+
+/* argv[0] is the name of the subcommand. The return value is the exit code. */
+int command_apply(int argc, char **argv);
+int command_check(int argc, char **argv);
+int command_explain(int argc, char **argv);
+int command_picture(int argc, char **argv);
+int command_version(int argc, char **argv);
+
+/* Prints "norma NAME: message" as one line on stderr and returns EXIT_USAGE. NAME is the running subcommand. */
+int cli_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif
