@@ -1,0 +1,43 @@
+# Shortcuts for daily work. The build itself is CMakeLists.txt; `make` puts everything into build/.
+
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 20
+SANITIZE ?= address,undefined
+CHECKS ?= 2000
+
+all: build/CMakeCache.txt
+	@cmake --build build --parallel
+
+build/CMakeCache.txt:
+	@cmake -S . -B build
+
+# Everything, installing what is missing.
+test:
+	@./test
+
+# Random problems, the library against its reference: make check CHECKS=20000
+check: all
+	@build/norma check --random $(CHECKS) --seed 1
+
+# The C tests under sanitizers: make sanitize SANITIZE=thread
+sanitize:
+	@cmake -S . -B build/sanitize -DNORMA_SANITIZE=$(SANITIZE) -DNORMA_WERROR=ON
+	@cmake --build build/sanitize --parallel
+	@cd build/sanitize && ctest --output-on-failure
+
+# Each fuzz target for FUZZ_SECONDS, built by clang with sanitizers.
+fuzz:
+	@cmake -S . -B build/fuzz -DCMAKE_C_COMPILER=clang -DNORMA_BUILD_FUZZ=ON -DNORMA_BUILD_TOOLS=OFF -DNORMA_BUILD_TESTS=OFF
+	@cmake --build build/fuzz --parallel
+	@.ci/fuzz build/fuzz $(FUZZ_SECONDS)
+
+install: all
+	@cmake --install build --prefix $(PREFIX)
+
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+clean:
+	@rm -rf build
+
+.PHONY: all test check sanitize fuzz install format clean
