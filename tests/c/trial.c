@@ -1,0 +1,225 @@
+/* See trial.h. */
+#include "trial.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CANARY = 0xA5, PAD = 64 };
+
+static int has_affine(const norma_layer *layer) {
+  unsigned bits = 0;
+  for (int i = 0; i < layer->axis_count; i++) {
+    bits |= layer->axes[i].bits;
+  }
+  return (bits & NORMA_AFFINE) != 0;
+}
+
+trial trial_new(const norma_layer *layer, norma_type type, uint64_t *seed, double mean, double deviation) {
+  int64_t n = norma_layer_elements(layer);
+  trial t = {.layer = *layer, .type = type};
+  t.x = random_array(seed, type, n, mean, deviation);
+  t.dy = random_array(seed, type, n, 0, 1);
+  if (has_affine(layer)) {
+    t.weight = random_array(seed, norma_param_type(type), norma_layer_params(layer), 1, 0.5);
+    t.bias = random_array(seed, norma_param_type(type), norma_layer_params(layer), 0, 1);
+  }
+  return t;
+}
+
+void trial_free(trial *t) {
+  free(t->x);
+  free(t->dy);
+  free(t->weight);
+  free(t->bias);
+  free(t->given_mean);
+  free(t->given_var);
+}
+
+/* A workspace of exactly this size, full of NaN, between canaries. */
+static unsigned char *workspace_new(size_t bytes) {
+  unsigned char *base = aligned_alloc(64, (bytes + 2 * PAD + 63) / 64 * 64);
+  memset(base, CANARY, PAD);
+  memset(base + PAD, 0xFF, bytes);
+  memset(base + PAD + bytes, CANARY, PAD);
+  return base;
+}
+
+static void workspace_free(unsigned char *base, size_t bytes) {
+  for (size_t i = 0; base != NULL && i < PAD; i++) {
+    if (base[i] != CANARY || base[PAD + bytes + i] != CANARY) {
+      fail_problem("written beside the workspace of %zu bytes", bytes);
+    }
+  }
+  free(base);
+}
+
+static tensor tensor_of(const trial *t, layout l, const double *values) {
+  tensor made = tensor_new(t->type, t->layer.ndim, t->layer.shape, l);
+  if (values != NULL) {
+    tensor_write(&made, values);
+  }
+  return made;
+}
+
+static void *optional(norma_type type, const double *values, int64_t n) {
+  return values != NULL ? from_doubles(type, values, n) : NULL;
+}
+
+/* The parameters and given statistics of a trial in the parameter type. */
+typedef struct narrowed {
+  void *weight, *bias, *mean, *var;
+} narrowed;
+
+static void run_forward(const trial *t, const manner *m, const narrowed *p, outcome *o) {
+  tensor x = tensor_of(t, m->x, t->x), other = tensor_of(t, m->y, NULL);
+  tensor *y = m->in_place ? &x : &other;
+  norma_forward_args args = {.size = sizeof args, .layer = &t->layer, .type = t->type, .x = x.data,
+                             .x_strides = x.strides, .y = y->data, .y_strides = y->strides, .weight = p->weight,
+                             .bias = p->bias, .eps = t->eps, .ddof = t->ddof, .flags = t->flags,
+                             .given_mean = p->mean, .given_var = p->var, .mean = o->mean, .rstd = o->rstd,
+                             .var = o->var, .saved = o->saved, .moments = o->moments, .threads = m->threads};
+  unsigned char *base = NULL;
+  if (m->own_workspace) {
+    args.workspace_size = norma_forward_workspace(&args);
+    base = workspace_new(args.workspace_size);
+    args.workspace = base + PAD;
+  }
+  norma_error error;
+  assert_ok(norma_forward(&args, &error), &error);
+  workspace_free(base, args.workspace_size);
+  tensor_check_gaps(&x, "x");
+  tensor_check_gaps(&other, "y");
+  o->y = tensor_read(y);
+  tensor_free(&x);
+  tensor_free(&other);
+}
+
+static void run_backward(const trial *t, const manner *m, const narrowed *p, outcome *o) {
+  tensor x = tensor_of(t, m->x, t->x), dy = tensor_of(t, m->dy, t->dy), other = tensor_of(t, m->dx, NULL);
+  tensor *dx = m->in_place ? &dy : &other;
+  norma_backward_args args = {.size = sizeof args, .layer = &t->layer, .type = t->type, .x = x.data,
+                              .x_strides = x.strides, .dy = dy.data, .dy_strides = dy.strides, .dx = dx->data,
+                              .dx_strides = dx->strides, .weight = p->weight, .dweight = o->dweight,
+                              .dbias = o->dbias, .eps = t->eps, .ddof = t->ddof, .flags = t->flags,
+                              .given_mean = p->mean, .given_var = p->var, .saved = m->use_saved ? o->saved : NULL,
+                              .threads = m->threads};
+  unsigned char *base = NULL;
+  if (m->own_workspace) {
+    args.workspace_size = norma_backward_workspace(&args);
+    base = workspace_new(args.workspace_size);
+    args.workspace = base + PAD;
+  }
+  norma_error error;
+  assert_ok(norma_backward(&args, &error), &error);
+  workspace_free(base, args.workspace_size);
+  tensor_check_gaps(&x, "x");
+  tensor_check_gaps(&dy, "dy");
+  tensor_check_gaps(&other, "dx");
+  o->dx = tensor_read(dx);
+  tensor_free(&x);
+  tensor_free(&dy);
+  tensor_free(&other);
+}
+
+outcome trial_run(const trial *t, const manner *m) {
+  norma_type ptype = norma_param_type(t->type);
+  int64_t units = norma_layer_units(&t->layer), params = norma_layer_params(&t->layer);
+  narrowed p = {optional(ptype, t->weight, params), optional(ptype, t->bias, params),
+                optional(ptype, t->given_mean, units), optional(ptype, t->given_var, units)};
+  outcome o = {.y = NULL};
+  if (has_affine(&t->layer)) {
+    o.dweight = calloc((size_t)params + 1, sizeof(double));
+    o.dbias = calloc((size_t)params + 1, sizeof(double));
+  }
+  if (t->given_var == NULL) {
+    o.mean = calloc((size_t)units + 1, sizeof(double));
+    o.rstd = calloc((size_t)units + 1, sizeof(double));
+    o.var = calloc((size_t)units + 1, sizeof(double));
+    o.saved = calloc((size_t)units + 1, sizeof *o.saved);
+    o.moments = calloc((size_t)units + 1, sizeof *o.moments);
+  }
+  run_forward(t, m, &p, &o);
+  run_backward(t, m, &p, &o);
+  free(p.weight);
+  free(p.bias);
+  free(p.mean);
+  free(p.var);
+  return o;
+}
+
+void outcome_free(outcome *o) {
+  void *const arrays[] = {o->y, o->dx, o->dweight, o->dbias, o->mean, o->rstd, o->var, o->saved, o->moments};
+  for (size_t i = 0; i < COUNT(arrays); i++) {
+    free(arrays[i]);
+  }
+}
+
+void assert_same_outcome(const trial *t, const outcome *got, const outcome *expected) {
+  norma_type ptype = norma_param_type(t->type);
+  int64_t elements = norma_layer_elements(&t->layer), units = norma_layer_units(&t->layer);
+  int64_t params = norma_layer_params(&t->layer);
+  assert_same_bits("y", t->type, got->y, expected->y, elements);
+  assert_same_bits("dx", t->type, got->dx, expected->dx, elements);
+  if (got->dweight != NULL) {
+    assert_same_bits("dweight", ptype, got->dweight, expected->dweight, params);
+    assert_same_bits("dbias", ptype, got->dbias, expected->dbias, params);
+  }
+  if (got->mean != NULL) {
+    assert_same_bits("mean", ptype, got->mean, expected->mean, units);
+    assert_same_bits("rstd", ptype, got->rstd, expected->rstd, units);
+    assert_same_bits("var", ptype, got->var, expected->var, units);
+    assert_same_bits("saved", NORMA_F64, got->saved, expected->saved, units * 4);
+    for (int64_t u = 0; u < units; u++) {
+      assert_int_equal(got->moments[u].count, expected->moments[u].count);
+      assert_same_bits("moments", NORMA_F64, &got->moments[u].mean, &expected->moments[u].mean, 4);
+    }
+  }
+}
+
+int sample_layer(int index, const char **name, norma_layer *layer) {
+  static const struct {
+    const char *name, *pattern, *affine, *sizes;
+    int rms, ndim;
+    int64_t shape[5];
+  } samples[] = {
+      {"batch 2-D", "[n] c", "c", NULL, 0, 2, {37, 5}},
+      {"batch 3-D", "[n] c [l]", "c", NULL, 0, 3, {5, 3, 19}},
+      {"batch 4-D", "[n] c [h w]", "c", NULL, 0, 4, {3, 5, 4, 7}},
+      {"batch 5-D", "[n] c [d h w]", "c", NULL, 0, 5, {2, 3, 2, 3, 5}},
+      {"layer 1-D", "[d]", "d", NULL, 0, 1, {71}},
+      {"layer 2-D", "n [d]", "d", NULL, 0, 2, {5, 67}},
+      {"layer 3-D", "n t [d]", "d", NULL, 0, 3, {2, 3, 33}},
+      {"layer over two", "n [t d]", "t d", NULL, 0, 3, {3, 5, 18}},
+      {"layer 4-D", "n [c h w]", "c h w", NULL, 0, 4, {3, 4, 5, 6}},
+      {"layer channels first", "n [c] h w", "c", NULL, 0, 4, {2, 21, 3, 4}},
+      {"instance 3-D", "n c [l]", "c", NULL, 0, 3, {3, 4, 35}},
+      {"instance 4-D", "n c [h w]", "c", NULL, 0, 4, {3, 5, 9, 8}},
+      {"instance 5-D", "n c [d h w]", "c", NULL, 0, 5, {2, 3, 3, 4, 5}},
+      {"group 2-D", "n (g [k])", "(g k)", "g=3", 0, 2, {4, 21}},
+      {"group 3-D", "n (g [k]) [l]", "(g k)", "g=2", 0, 3, {3, 6, 17}},
+      {"group 4-D", "n (g [k]) [h w]", "(g k)", "g=4", 0, 4, {3, 12, 5, 4}},
+      {"group 5-D", "n (g [k]) [d h w]", "(g k)", "g=2", 0, 5, {2, 6, 2, 3, 4}},
+      {"rms 2-D", "n [d]", "d", NULL, 1, 2, {4, 69}},
+      {"rms 3-D", "n t [d]", "d", NULL, 1, 3, {2, 3, 35}},
+      {"rms channels first", "n [c] h w", "c", NULL, 1, 4, {2, 20, 3, 4}},
+      {"rms batch", "[n] c [h w]", "c", NULL, 1, 4, {3, 4, 3, 6}},
+      {"FiLM instance", "n c [h w]", "n c", NULL, 0, 4, {3, 4, 5, 7}},
+      {"conditional batch", "[n] c [h w]", "n c", NULL, 0, 4, {3, 4, 5, 3}},
+      {"adaLN", "n t [d]", "n d", NULL, 0, 3, {3, 4, 18}},
+      {"no affine", "n c [h w]", "", NULL, 0, 4, {2, 3, 5, 7}},
+      {"custom split", "[n] (g [k]) h [w]", "g h", "g=3", 0, 4, {3, 6, 4, 5}},
+      {"custom inner split", "n ([a] b [c]) w", "b w", "a=2 b=3", 0, 3, {3, 30, 4}},
+      {"custom kept inside", "n [c] h [w]", "h", NULL, 0, 4, {2, 7, 3, 6}},
+  };
+  if (index >= (int)COUNT(samples)) {
+    return 0;
+  }
+  norma_error error;
+  *name = samples[index].name;
+  problem_is("%s: '%s' affine '%s'", samples[index].name, samples[index].pattern, samples[index].affine);
+  assert_ok(norma_layer_parse(layer, samples[index].pattern, samples[index].affine, samples[index].sizes,
+                              samples[index].ndim, samples[index].shape, &error),
+            &error);
+  layer->rms = samples[index].rms;
+  return 1;
+}

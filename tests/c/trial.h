@@ -1,0 +1,48 @@
+/* One call of forward and one of backward with everything they return, in every manner of calling that may not change
+ * the result. */
+#ifndef NORMA_TESTS_TRIAL_H
+#define NORMA_TESTS_TRIAL_H
+
+#include "support.h"
+
+/* One layer with one set of numbers: everything that determines a result. NULL weight, bias, given_*: not given. */
+typedef struct trial {
+  norma_layer layer;
+  norma_type type;
+  double eps;
+  int ddof;
+  unsigned flags;
+  double *x, *dy;        /* dense, logical order, representable in the type */
+  double *weight, *bias;
+  double *given_mean, *given_var;
+} trial;
+
+/* And how it is computed, which may change nothing. Zero: dense, nothing shared, statistics recomputed in backward. */
+typedef struct manner {
+  layout x, y, dy, dx;
+  int in_place;        /* y is x, dx is dy */
+  int use_saved;
+  int own_workspace;   /* of the size asked for, full of NaN */
+  const norma_threads *threads;
+} manner;
+
+/* All results, dense, in the types of the library. mean to moments are NULL where the trial has given statistics. */
+typedef struct outcome {
+  void *y, *dx, *dweight, *dbias, *mean, *rstd, *var;
+  norma_saved *saved;
+  norma_moments *moments;
+} outcome;
+
+/* Random x, dy, weight and bias for a layer; x has this mean and deviation. */
+trial trial_new(const norma_layer *layer, norma_type type, uint64_t *seed, double mean, double deviation);
+void trial_free(trial *t);
+/* Runs forward and backward; checks that they succeed and that no gap was written. */
+outcome trial_run(const trial *t, const manner *m);
+void outcome_free(outcome *o);
+/* Fails unless all results have the same bits. */
+void assert_same_outcome(const trial *t, const outcome *got, const outcome *expected);
+
+/* Layers of 1 to 5 dimensions, all kinds, small shapes; name and layer are set. Returns 0 behind the last one. */
+int sample_layer(int index, const char **name, norma_layer *layer);
+
+#endif
