@@ -1,0 +1,58 @@
+"""What the libraries export, what they need, and that they keep no state."""
+import re
+
+from conftest import BUILD, ROOT, run
+
+SHARED = BUILD / "libnorma.so"
+STATIC = BUILD / "libnorma.a"
+MUTABLE_ALLOWED = set()  # names of global variables that may change; there is no reason for one so far
+
+
+def symbols(*options):
+    """(kind, name) of each line of nm that has both."""
+    lines = [line.split() for line in run("nm", *options).splitlines()]
+    return [(words[-2], words[-1]) for words in lines if len(words) >= 2 and len(words[-2]) == 1]
+
+
+def declared():
+    """The functions that norma.h declares."""
+    header = (ROOT / "include/norma.h").read_text()
+    return set(re.findall(r"NORMA_API[^;(]*?(norma_\w+)\(", header))
+
+
+def test_the_shared_library_exports_what_the_header_declares():
+    exported = {name for _, name in symbols("-D", "--defined-only", SHARED)}
+    assert len(declared()) > 40
+    assert exported == declared()
+
+
+def test_every_global_name_of_the_archive_is_ours():
+    names = {name for _, name in symbols("-g", "--defined-only", STATIC)}
+    assert declared() <= names
+    assert {name for name in names if not name.startswith("norma_")} == set()
+
+
+def test_it_needs_only_libc_and_libm():
+    needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", SHARED)))
+    assert needed <= {"libc.so.6", "libm.so.6"}
+
+
+def test_the_soname_has_the_version():
+    dynamic = run("readelf", "-d", SHARED)
+    major = re.search(r"#define NORMA_VERSION_MAJOR (\d+)", (ROOT / "include/norma.h").read_text()).group(1)
+    assert re.search(r"\(SONAME\).*\[(.*)\]", dynamic).group(1) == f"libnorma.so.{major}"
+
+
+def test_it_has_no_mutable_global_data():
+    """B and D are variables with and without an initial value, C is a common symbol; lower case is a static one."""
+    mutable = {name for kind, name in symbols(STATIC) if kind in "BbDdCGgSs"}
+    assert mutable == MUTABLE_ALLOWED
+
+
+def test_it_cannot_print_or_abort():
+    """The objects refer to no function that writes to a stream or ends the process."""
+    forbidden = {"abort", "exit", "_exit", "printf", "fprintf", "puts", "putchar", "perror", "fwrite", "write", "stdout",
+                 "stderr", "__assert_fail", "getenv", "setlocale", "rand"}
+    undefined = {name for kind, name in symbols("-u", STATIC) if kind == "U"}
+    assert "sqrt" in undefined or "memcpy" in undefined  # nm did list them
+    assert undefined & forbidden == set()
