@@ -53,9 +53,9 @@ typedef enum problem_affine {
 typedef enum problem_layout {
   PROBLEM_CONTIGUOUS,
   PROBLEM_CHANNELS_LAST,
-  PROBLEM_SLICE,     /* part of a larger tensor in every dimension, every second element of the last; parameters too */
+  PROBLEM_SLICE,     /* part of a larger tensor in every dimension, every second element of the last */
   PROBLEM_REVERSE,   /* negative strides */
-  PROBLEM_TRANSPOSE, /* dimensions stored in reversed order */
+  PROBLEM_TRANSPOSE, /* dimensions stored in reversed order; these three also apply to parameters */
   PROBLEM_BROADCAST, /* inputs have stride 0 in dimension 0, outputs are contiguous */
   PROBLEM_LAYOUTS
 } problem_layout;
@@ -116,6 +116,7 @@ typedef struct problem {
   double eps, eps2, alpha;                /* eps2: of the style */
   int ddof, ddof2;
   bool plus_one, inplace;
+  bool workspace;                         /* the caller gives exactly as much as the library asks for */
   int threads;                            /* 0: none; else a callback with that many threads */
   int align;                              /* elements by which each buffer is off a 64-byte boundary */
   uint64_t seed;
@@ -187,8 +188,8 @@ typedef struct problem_case {
   norma_saved *saved;     /* one per unit, or NULL */
   norma_moments *moments; /* one per unit, or NULL */
   norma_threads threads;
-  norma_forward_args forward;   /* filled for every kind but adain; change them before problem_run as you like */
-  norma_backward_args backward;
+  norma_forward_args forward; /* forward and backward: every kind but adain. Change them before problem_run as you */
+  norma_backward_args backward; /* like; it works on a copy with the workspace and, in place, x = y or dy = dx */
   norma_adain_args adain;
 } problem_case;
 
