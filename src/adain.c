@@ -1,0 +1,214 @@
+/* AdaIN: the statistics of a style tensor become gamma and beta, per unit, of the norm of the content. */
+#include "internal.h"
+
+/* A checked call: the content and the style as two calls of the general machinery. */
+typedef struct adain {
+  norma_layer content_layer, style_layer;  /* gamma and beta change along everything that is kept */
+  norma_call content, style;
+} adain;
+
+static norma_layer affine_per_unit(const norma_layer *layer) {
+  norma_layer copy = *layer;
+  for (int a = 0; a < copy.axis_count; a++)
+    copy.axes[a].bits = copy.axes[a].bits & NORMA_SHARE ? NORMA_SHARE : NORMA_AFFINE;
+  return copy;
+}
+
+/* The kept axes of both layers must agree one by one. */
+static norma_status check_units(const norma_layer *content, const norma_layer *style, norma_error *error) {
+  int c = 0, s = 0;
+  for (;; c++, s++) {
+    while (c < content->axis_count && content->axes[c].bits & NORMA_SHARE) c++;
+    while (s < style->axis_count && style->axes[s].bits & NORMA_SHARE) s++;
+    if (c == content->axis_count || s == style->axis_count) break;
+    if (content->axes[c].length != style->axes[s].length)
+      return norma_fail(error, NORMA_BAD_SHAPE, "style has %lld along '%.15s', the content has %lld: they must have the same units",
+                        (long long)style->axes[s].length, style->axes[s].name, (long long)content->axes[c].length);
+  }
+  if (c == content->axis_count && s == style->axis_count) return NORMA_OK;
+  return norma_fail(error, NORMA_BAD_SHAPE, "style has %lld units, the content has %lld", (long long)norma_layer_units(style),
+                    (long long)norma_layer_units(content));
+}
+
+static norma_status check_side(const norma_layer *layer, const char *name, int ddof, norma_error *error) {
+  if (layer->rms) return norma_fail(error, NORMA_BAD_ARGUMENT, "%s_layer is an RMS layer: AdaIN exchanges means too", name);
+  if (ddof != 0 && ddof != 1)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s_ddof is %d, must be 0 (biased) or 1 (unbiased)", name, ddof);
+  int64_t m = norma_layer_unit_elements(layer);
+  if (m <= ddof && norma_layer_units(layer) > 0)
+    return norma_fail(error, NORMA_SINGLE_VALUE, "each unit of the %s has %lld values, ddof %d needs at least %d", name,
+                      (long long)m, ddof, ddof + 1);
+  return NORMA_OK;
+}
+
+/* Everything but the arrays. */
+static norma_status check(const norma_adain_args *a, adain *made, norma_error *error) {
+  if (!a) return norma_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
+  if (a->size != sizeof *a)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(norma_adain_args) = %zu", a->size, sizeof *a);
+  if (norma_type_size(a->type) == 0)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "type is %d, must be one of norma_type", (int)a->type);
+  double alpha = a->flags & NORMA_ALPHA_ZERO ? 0 : a->alpha == 0 ? 1 : a->alpha;
+  if (!(alpha - alpha == 0)) return norma_fail(error, NORMA_BAD_ARGUMENT, "alpha is %g, must be finite", alpha);
+  double content_eps = a->content_eps, style_eps = a->style_eps;
+  norma_status status = norma_layer_check(a->content_layer, "content_layer", error);
+  if (!status) status = norma_layer_check(a->style_layer, "style_layer", error);
+  if (!status) status = check_units(a->content_layer, a->style_layer, error);
+  if (!status) status = check_side(a->content_layer, "content", a->content_ddof, error);
+  if (!status) status = check_side(a->style_layer, "style", a->style_ddof, error);
+  if (!status) status = norma_resolve_eps(&content_eps, "content_eps", a->flags & NORMA_EPS_ZERO, 1e-5, error);
+  if (!status) status = norma_resolve_eps(&style_eps, "style_eps", a->flags & NORMA_STYLE_EPS_ZERO, 1e-5, error);
+  if (status) return status;
+  made->content_layer = affine_per_unit(a->content_layer);
+  made->style_layer = affine_per_unit(a->style_layer);
+  const norma_layer *cl = &made->content_layer, *sl = &made->style_layer;
+  made->content = (norma_call){.layer = cl, .type = a->type, .eps = content_eps, .ddof = a->content_ddof, .alpha = alpha,
+                               .threads = a->threads};
+  made->style = (norma_call){.layer = sl, .type = a->type, .eps = style_eps, .ddof = a->style_ddof, .alpha = 1,
+                             .threads = a->threads};
+  made->content.x = norma_bind(cl, NORMA_ELEMENTS, a->content, a->type, a->content_strides);
+  made->style.x = norma_bind(sl, NORMA_ELEMENTS, a->style, a->type, a->style_strides);
+  return NORMA_OK;
+}
+
+static norma_status check_arrays(const norma_adain_args *a, adain *made, bool backward, norma_error *error) {
+  norma_call *c = &made->content, *s = &made->style;
+  bool empty = norma_layer_elements(c->layer) == 0;
+  c->y = norma_bind(c->layer, NORMA_ELEMENTS, a->y, a->type, a->y_strides);
+  c->dy = norma_bind(c->layer, NORMA_ELEMENTS, a->dy, a->type, a->dy_strides);
+  c->dx = norma_bind(c->layer, NORMA_ELEMENTS, a->dcontent, a->type, a->dcontent_strides);
+  s->y = norma_bind(s->layer, NORMA_ELEMENTS, a->dstyle, a->type, a->dstyle_strides);
+  if (!a->content && !empty) return norma_fail(error, NORMA_BAD_ARGUMENT, "content is NULL");
+  if (!a->style && norma_layer_elements(s->layer) > 0) return norma_fail(error, NORMA_BAD_ARGUMENT, "style is NULL");
+  if (!backward && !a->y && !empty) return norma_fail(error, NORMA_BAD_ARGUMENT, "y is NULL");
+  if (backward && !a->dy && !empty) return norma_fail(error, NORMA_BAD_ARGUMENT, "dy is NULL");
+  if (norma_layer_elements(s->layer) == 0 && !empty)
+    return norma_fail(error, NORMA_BAD_SHAPE, "style has no elements, so no statistics to give to the content");
+  int64_t item = (int64_t)norma_type_size(a->type);
+  const norma_argument forward_list[] = {
+      {.name = "content", .operand = c->x, .item = item},
+      {.name = "style", .operand = s->x, .item = item, .layer = s->layer},
+      {.name = "y", .operand = c->y, .item = item, .output = true, .in_place_of = 1},
+  };
+  const norma_argument backward_list[] = {
+      {.name = "content", .operand = c->x, .item = item},
+      {.name = "style", .operand = s->x, .item = item, .layer = s->layer},
+      {.name = "dy", .operand = c->dy, .item = item},
+      {.name = "dcontent", .operand = c->dx, .item = item, .output = true, .in_place_of = 3},
+      {.name = "dstyle", .operand = s->y, .item = item, .output = true, .layer = s->layer},
+  };
+  return backward ? norma_check_arguments(c->layer, backward_list, 5, error)
+                  : norma_check_arguments(c->layer, forward_list, 3, error);
+}
+
+/* Seven numbers per unit and side, at most: two norma_saved, sigma and mean, dgamma and dbeta, a norma_pair. */
+typedef struct scratch {
+  norma_saved *content, *style;
+  double *gamma, *beta, *dgamma, *dbeta;
+  norma_pair *means;
+} scratch;
+
+static size_t take(norma_arena *arena, int64_t units, size_t item, void *where) {
+  if (arena) *(void **)where = norma_arena_take(arena, (size_t)units * item);
+  return norma_arena_bytes((size_t)units * item);
+}
+
+/* Lays the arrays out, or, without an arena, only counts. */
+static size_t lay_out(norma_arena *arena, int64_t units, scratch *s) {
+  size_t bytes = 64;
+  bytes += take(arena, units, sizeof *s->content, &s->content);
+  bytes += take(arena, units, sizeof *s->style, &s->style);
+  bytes += take(arena, units, sizeof *s->gamma, &s->gamma);
+  bytes += take(arena, units, sizeof *s->beta, &s->beta);
+  bytes += take(arena, units, sizeof *s->dgamma, &s->dgamma);
+  bytes += take(arena, units, sizeof *s->dbeta, &s->dbeta);
+  bytes += take(arena, units, sizeof *s->means, &s->means);
+  return bytes;
+}
+
+size_t norma_adain_workspace(const norma_adain_args *args) {
+  adain made;
+  scratch s;
+  return check(args, &made, NULL) ? 0 : lay_out(NULL, norma_layer_units(args->content_layer), &s);
+}
+
+static norma_operand per_unit(const norma_layer *layer, const double *values) {
+  return norma_bind(layer, NORMA_UNITS, values, NORMA_F64, NULL);
+}
+
+static void take_style(void *context, int64_t begin, int64_t end) {
+  scratch *s = context;
+  for (int64_t u = begin; u < end; u++) {
+    const norma_saved *style = &s->style[u];
+    s->gamma[u] = style->rstd == 0 ? 0 : 1 / style->rstd / style->scale;
+    s->beta[u] = (style->mean + style->mean_lo) / style->scale;
+  }
+}
+
+static norma_status open_call(const norma_adain_args *args, adain *made, bool backward, norma_arena *arena, scratch *s,
+                              norma_error *error) {
+  norma_status status = check(args, made, error);
+  if (!status) status = check_arrays(args, made, backward, error);
+  if (status) return status;
+  int64_t units = norma_layer_units(&made->content_layer);
+  status = norma_arena_open(arena, args->workspace, args->workspace_size, lay_out(NULL, units, s), error);
+  if (status) return status;
+  lay_out(arena, units, s);
+  made->content.layer = &made->content_layer;
+  made->style.layer = &made->style_layer;
+  norma_statistics(&made->content, s->content, NULL);
+  norma_statistics(&made->style, s->style, NULL);
+  norma_parallel(NULL, units, units, take_style, s);
+  made->content.weight = per_unit(&made->content_layer, s->gamma);
+  made->content.bias = per_unit(&made->content_layer, s->beta);
+  return NORMA_OK;
+}
+
+norma_status norma_adain(const norma_adain_args *args, norma_error *error) {
+  adain made;
+  norma_arena arena;
+  scratch s;
+  norma_status status = open_call(args, &made, false, &arena, &s, error);
+  if (status) return status;
+  norma_apply_forward(&made.content, s.content);
+  norma_arena_close(&arena);
+  return NORMA_OK;
+}
+
+typedef struct style_job {
+  scratch *s;
+  double alpha, m, divisor;
+} style_job;
+
+/* d(mean_s) = 1 / m and d(sigma_s) = xhat_s / (m - ddof): dstyle has the form of a forward pass. */
+static void style_gradients(void *context, int64_t begin, int64_t end) {
+  const style_job *j = context;
+  for (int64_t u = begin; u < end; u++) {
+    j->s->dgamma[u] = j->alpha * j->s->dgamma[u] / j->divisor;
+    j->s->dbeta[u] = j->alpha * j->s->dbeta[u] / j->m;
+  }
+}
+
+norma_status norma_adain_backward(const norma_adain_args *args, norma_error *error) {
+  adain made;
+  norma_arena arena;
+  scratch s;
+  norma_status status = open_call(args, &made, true, &arena, &s, error);
+  if (status) return status;
+  const norma_operand dgamma = per_unit(&made.content_layer, s.dgamma), dbeta = per_unit(&made.content_layer, s.dbeta);
+  if (args->dstyle) norma_param_gradients(&made.content, s.content, &dgamma, &dbeta);
+  if (args->dcontent) {
+    norma_unit_gradients(&made.content, s.content, s.means);
+    norma_apply_backward(&made.content, s.content, s.means);
+  }
+  if (args->dstyle) {
+    double m = (double)norma_layer_unit_elements(&made.style_layer);
+    style_job job = {&s, made.content.alpha, m, m - args->style_ddof};
+    norma_parallel(NULL, norma_layer_units(&made.style_layer), INT64_MAX, style_gradients, &job);
+    made.style.weight = per_unit(&made.style_layer, s.dgamma);
+    made.style.bias = per_unit(&made.style_layer, s.dbeta);
+    norma_apply_forward(&made.style, s.style);
+  }
+  norma_arena_close(&arena);
+  return NORMA_OK;
+}

@@ -1,0 +1,135 @@
+/* What is checked of every array before anything is written: alignment, extent, and that no output meets anything else. */
+#include "internal.h"
+
+#include <math.h>
+
+norma_status norma_resolve_eps(double *eps, const char *name, bool zero, double standard, norma_error *error) {
+  if (!(*eps >= 0) || isinf(*eps))
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is %g, must be 0 or more and finite", name, *eps);
+  if (*eps == 0 && !zero) *eps = standard;
+  if (zero) *eps = 0;
+  return NORMA_OK;
+}
+
+/* The bytes of an argument: first <= address < first + size, and the steps (positive, in bytes) between its elements. */
+typedef struct span {
+  uintptr_t first;
+  int64_t size;
+  int count;
+  int64_t length[2 * NORMA_MAX_AXES + 2], step[2 * NORMA_MAX_AXES + 2];
+} span;
+
+/* Steps are kept in descending order, equal ones joined: then two views of one layout have each step once. */
+static void add_step(span *s, int64_t length, int64_t step) {
+  int i = 0;
+  while (i < s->count && s->step[i] > step) i++;
+  if (i < s->count && s->step[i] == step) {
+    s->length[i] += length - 1;
+    return;
+  }
+  for (int k = s->count++; k > i; k--) s->length[k] = s->length[k - 1], s->step[k] = s->step[k - 1];
+  s->length[i] = length;
+  s->step[i] = step;
+}
+
+static norma_status span_make(span *s, const norma_layer *layer, const norma_argument *argument, norma_error *error) {
+  *s = (span){.first = (uintptr_t)argument->operand.data, .size = argument->item};
+  int64_t limit = PTRDIFF_MAX / 4, room = limit;
+  for (int a = 0; a < layer->axis_count; a++) {
+    int64_t length = layer->axes[a].length, stride = argument->operand.stride[a];
+    if (!norma_varies(&layer->axes[a], argument->extent) || length <= 1 || stride == 0) continue;
+    if (stride <= -limit || (stride < 0 ? -stride : stride) > room / argument->item / length)
+      return norma_fail(error, NORMA_BAD_SHAPE, "%s: stride %lld times length %lld overflows", argument->name,
+                        (long long)stride, (long long)length);
+    int64_t step = (stride < 0 ? -stride : stride) * argument->item, reach = step * (length - 1);
+    room -= reach;
+    s->size += reach;
+    if (stride < 0) s->first -= (uintptr_t)reach;
+    add_step(s, length, step);
+  }
+  return NORMA_OK;
+}
+
+/* Whether `distance` is a sum of k[i] * step[i] with 0 <= k[i] < length[i], for steps i and later. The larger steps leave
+ * one or two choices each in any real layout; `budget` ends the search in artificial ones. */
+static bool reachable(const span *s, int i, int64_t distance, int *budget) {
+  if (distance == 0) return true;
+  if (i == s->count || distance < 0) return false;
+  if (--*budget < 0) return true;
+  int64_t rest = 0;
+  for (int k = i + 1; k < s->count; k++) rest += s->step[k] * (s->length[k] - 1);
+  int64_t step = s->step[i], most = distance / step, least = distance > rest ? (distance - rest + step - 1) / step : 0;
+  if (most > s->length[i] - 1) most = s->length[i] - 1;
+  for (int64_t k = most; k >= least; k--)
+    if (reachable(s, i + 1, distance - k * step, budget)) return true;
+  return false;
+}
+
+static bool share_memory(const span *a, const span *b, int64_t item_a, int64_t item_b) {
+  if (a->first + (uintptr_t)a->size <= b->first || b->first + (uintptr_t)b->size <= a->first) return false;
+  /* a.first + (steps of a) + (byte of a) == b.first + (steps of b) + (byte of b); the steps of b, taken from their far
+   * end, turn into steps with a positive sign. */
+  span both = *a;
+  for (int i = 0; i < b->count; i++) add_step(&both, b->length[i], b->step[i]);
+  add_step(&both, item_a, 1);
+  add_step(&both, item_b, 1);
+  int budget = 100000;
+  return reachable(&both, 0, (int64_t)(b->first - a->first) + b->size - 1, &budget);
+}
+
+static norma_status check_output(const norma_layer *layer, const norma_argument *argument, const span *s,
+                                 norma_error *error) {
+  int steps = 0;
+  for (int a = 0; a < layer->axis_count; a++) {
+    const norma_axis *axis = &layer->axes[a];
+    if (!norma_varies(axis, argument->extent) || axis->length <= 1) continue;
+    steps++;
+    if (argument->operand.stride[a] == 0)
+      return norma_fail(error, NORMA_OVERLAP, "%s has stride 0 along dimension %d of %lld: only an input can be a broadcast",
+                        argument->name, axis->dim, (long long)axis->length);
+  }
+  int64_t reach = 0;
+  bool nested = s->count == steps;
+  for (int i = s->count - 1; i >= 0 && nested; i--) {
+    nested = s->step[i] > reach;
+    reach += s->step[i] * (s->length[i] - 1);
+  }
+  return nested ? NORMA_OK
+                : norma_fail(error, NORMA_OVERLAP, "%s: its strides put two of its elements in one place", argument->name);
+}
+
+static bool same_view(const norma_layer *layer, const norma_argument *a, const norma_argument *b) {
+  bool same = a->operand.data == b->operand.data;
+  for (int i = 0; i < layer->axis_count; i++) same = same && a->operand.stride[i] == b->operand.stride[i];
+  return same;
+}
+
+norma_status norma_check_arguments(const norma_layer *layer, const norma_argument *arguments, int count,
+                                   norma_error *error) {
+  span spans[NORMA_MAX_ARGUMENTS];
+  for (int i = 0; i < count; i++) {
+    const norma_argument *one = &arguments[i];
+    spans[i].size = 0;
+    const norma_layer *own = one->layer ? one->layer : layer;
+    if (!one->operand.data || norma_layer_elements(own) == 0) continue;
+    int64_t alignment = one->item > 8 ? 8 : one->item;
+    if ((uintptr_t)one->operand.data % (uintptr_t)alignment != 0)
+      return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is at address %p, must be a multiple of %d bytes", one->name,
+                        (const void *)one->operand.data, (int)alignment);
+    norma_status status = span_make(&spans[i], own, one, error);
+    if (!status && one->output) status = check_output(own, one, &spans[i], error);
+    if (status) return status;
+  }
+  for (int i = 0; i < count; i++) {
+    if (!arguments[i].output || spans[i].size == 0) continue;
+    for (int k = 0; k < count; k++) {
+      if (k == i || spans[k].size == 0 || (arguments[k].output && k > i)) continue;
+      if (arguments[i].in_place_of == k + 1 && same_view(layer, &arguments[i], &arguments[k])) continue;
+      if (share_memory(&spans[i], &spans[k], arguments[i].item, arguments[k].item))
+        return norma_fail(error, NORMA_OVERLAP, arguments[i].in_place_of == k + 1
+                          ? "%s overlaps %s: in place needs the same pointer and the same strides"
+                          : "%s overlaps %s: they must not share memory", arguments[i].name, arguments[k].name);
+    }
+  }
+  return NORMA_OK;
+}

@@ -1,0 +1,133 @@
+/* y and dx of every element, once the sums are known. Each element stands alone, so the order is that of memory. */
+#include "internal.h"
+
+#include "kernels/kernels.h"
+
+typedef struct job {
+  const norma_call *call;
+  norma_walk x, y, dy, dx, weight, bias;
+  norma_walk mean, mean_lo, rstd, scale;
+  norma_walk q, q_xhat;  /* no data with given statistics */
+} job;
+
+static int64_t magnitude(int64_t stride) { return stride < 0 ? -stride : stride; }
+
+/* All axes, the one with the longest steps through memory first. */
+static norma_axes memory_order(const norma_layer *layer, const norma_operand *operand) {
+  norma_axes axes = {.count = layer->axis_count};
+  for (int a = 0; a < layer->axis_count; a++) {
+    int i = a;
+    while (i > 0 && magnitude(operand->stride[axes.index[i - 1]]) < magnitude(operand->stride[a])) {
+      axes.index[i] = axes.index[i - 1];
+      i--;
+    }
+    axes.index[i] = a;
+  }
+  return axes;
+}
+
+static norma_walk unit_walk(const norma_call *call, const norma_axes *axes, const double *field, int64_t doubles_apart) {
+  norma_operand operand = norma_bind_doubles(call->layer, field, doubles_apart);
+  return norma_walk_make(call->layer, axes, &operand);
+}
+
+static job job_make(const norma_call *call, const norma_saved *saved) {
+  enum { APART = sizeof *saved / sizeof(double) };
+  norma_axes axes = memory_order(call->layer, &call->x);
+  job j = {.call = call};
+  j.x = norma_walk_make(call->layer, &axes, &call->x);
+  j.y = norma_walk_make(call->layer, &axes, &call->y);
+  j.dy = norma_walk_make(call->layer, &axes, &call->dy);
+  j.dx = norma_walk_make(call->layer, &axes, &call->dx);
+  j.weight = norma_walk_make(call->layer, &axes, &call->weight);
+  j.bias = norma_walk_make(call->layer, &axes, &call->bias);
+  j.mean = unit_walk(call, &axes, &saved->mean, APART);
+  j.mean_lo = unit_walk(call, &axes, &saved->mean_lo, APART);
+  j.rstd = unit_walk(call, &axes, &saved->rstd, APART);
+  j.scale = unit_walk(call, &axes, &saved->scale, APART);
+  return j;
+}
+
+/* xhat of a block; x is overwritten. */
+static void normalize(const job *j, int64_t first, int64_t n, double *x) {
+  double mean[NORMA_BLOCK], mean_lo[NORMA_BLOCK], rstd[NORMA_BLOCK], scale[NORMA_BLOCK];
+  norma_walk_gather(&j->mean, 0, first, n, mean);
+  norma_walk_gather(&j->mean_lo, 0, first, n, mean_lo);
+  norma_walk_gather(&j->rstd, 0, first, n, rstd);
+  norma_walk_gather(&j->scale, 0, first, n, scale);
+  for (int64_t i = 0; i < n; i++) x[i] = ((x[i] * scale[i] - mean[i]) - mean_lo[i]) * rstd[i];
+}
+
+/* Multiplies by gamma where there is one. */
+static void times_weight(const job *j, int64_t first, int64_t n, double *values) {
+  double weight[NORMA_BLOCK];
+  if (!j->weight.data) return;
+  norma_walk_gather(&j->weight, 0, first, n, weight);
+  for (int64_t i = 0; i < n; i++) values[i] *= weight[i] + j->call->weight_offset;
+}
+
+static void blend(double alpha, int64_t n, const double *other, double *values) {
+  if (alpha == 1) return;
+  for (int64_t i = 0; i < n; i++) values[i] = alpha * values[i] + (1 - alpha) * other[i];
+}
+
+static void forward_range(void *context, int64_t begin, int64_t end) {
+  const job *j = context;
+  for (int64_t first = begin; first < end; first += NORMA_BLOCK) {
+    double x[NORMA_BLOCK], y[NORMA_BLOCK], bias[NORMA_BLOCK];
+    int64_t n = end - first < NORMA_BLOCK ? end - first : NORMA_BLOCK;
+    norma_walk_gather(&j->x, 0, first, n, x);
+    for (int64_t i = 0; i < n; i++) y[i] = x[i];
+    normalize(j, first, n, y);
+    times_weight(j, first, n, y);
+    if (j->bias.data) {
+      norma_walk_gather(&j->bias, 0, first, n, bias);
+      for (int64_t i = 0; i < n; i++) y[i] += bias[i];
+    }
+    blend(j->call->alpha, n, x, y);
+    norma_walk_scatter(&j->y, 0, first, n, y);
+  }
+}
+
+static void backward_range(void *context, int64_t begin, int64_t end) {
+  const job *j = context;
+  for (int64_t first = begin; first < end; first += NORMA_BLOCK) {
+    double dy[NORMA_BLOCK], dx[NORMA_BLOCK], x[NORMA_BLOCK], q[NORMA_BLOCK], q_xhat[NORMA_BLOCK];
+    double rstd[NORMA_BLOCK], scale[NORMA_BLOCK];
+    int64_t n = end - first < NORMA_BLOCK ? end - first : NORMA_BLOCK;
+    norma_walk_gather(&j->dy, 0, first, n, dy);
+    norma_walk_gather(&j->rstd, 0, first, n, rstd);
+    norma_walk_gather(&j->scale, 0, first, n, scale);
+    for (int64_t i = 0; i < n; i++) dx[i] = dy[i];
+    times_weight(j, first, n, dx);
+    if (j->q.data) {
+      norma_walk_gather(&j->x, 0, first, n, x);
+      norma_walk_gather(&j->q, 0, first, n, q);
+      norma_walk_gather(&j->q_xhat, 0, first, n, q_xhat);
+      normalize(j, first, n, x);
+      for (int64_t i = 0; i < n; i++) dx[i] = (dx[i] - q[i]) - x[i] * q_xhat[i];
+    }
+    /* One factor at a time: rstd * scale alone may overflow where the product does not. */
+    for (int64_t i = 0; i < n; i++) dx[i] = dx[i] * rstd[i] * scale[i];
+    blend(j->call->alpha, n, dy, dx);
+    norma_walk_scatter(&j->dx, 0, first, n, dx);
+  }
+}
+
+enum { GRAIN = 16384 };
+
+void norma_apply_forward(const norma_call *call, const norma_saved *saved) {
+  job j = job_make(call, saved);
+  norma_parallel(call->threads, norma_layer_elements(call->layer), GRAIN, forward_range, &j);
+}
+
+void norma_apply_backward(const norma_call *call, const norma_saved *saved, const norma_pair *means) {
+  job j = job_make(call, saved);
+  if (means) {
+    enum { APART = sizeof *means / sizeof(double) };
+    norma_axes axes = memory_order(call->layer, &call->x);
+    j.q = unit_walk(call, &axes, &means->q, APART);
+    j.q_xhat = unit_walk(call, &axes, &means->q_xhat, APART);
+  }
+  norma_parallel(call->threads, norma_layer_elements(call->layer), GRAIN, backward_range, &j);
+}

@@ -1,0 +1,129 @@
+/* A norm with given statistics folded into the linear operator before it. */
+#include "internal.h"
+
+#include "kernels/float_env.h"
+#include "kernels/kernels.h"
+
+#include <math.h>
+
+/* Foldable means: one mean and at most one gamma per channel, dimension 1, whatever the sample and the position. */
+static norma_status check_layer(const norma_layer *layer, int64_t *channels, norma_error *error) {
+  norma_status status = norma_layer_check(layer, "layer", error);
+  if (status) return status;
+  char pattern[256];
+  norma_layer_format(layer, pattern, sizeof pattern, NULL, 0, NULL);
+  if (layer->rms)
+    return norma_fail(error, NORMA_NOT_FOLDABLE, "RMS norm '%s' takes its mean square from each input: only batch norm "
+                      "with running statistics folds", pattern);
+  *channels = 1;
+  for (int a = 0; a < layer->axis_count; a++) {
+    const norma_axis *axis = &layer->axes[a];
+    bool kept = norma_varies(axis, NORMA_UNITS), affine = axis->bits & NORMA_AFFINE, channel = axis->dim == 1;
+    if (kept == channel && (channel || !affine)) {
+      if (channel) *channels *= axis->length;
+      continue;
+    }
+    return norma_fail(error, NORMA_NOT_FOLDABLE, kept != channel
+                      ? "layer '%s' takes statistics from each input%s along '%s': only batch norm with running statistics, "
+                        "one per channel, folds"
+                      : "layer '%s' has another gamma%s for each '%s': a folded operator has one per channel",
+                      pattern, kept || !channel ? "" : " and shares them", axis->name);
+  }
+  return NORMA_OK;
+}
+
+static norma_status check_operator(const norma_fold_args *a, int64_t channels, norma_error *error) {
+  int64_t groups = a->groups ? a->groups : 1;
+  if (a->op == NORMA_SCALE_SHIFT) return NORMA_OK;
+  if ((unsigned)a->op > NORMA_CONV_TRANSPOSE)
+    return norma_fail(error, NORMA_NOT_FOLDABLE, "op is %d: only linear, convolution and transposed convolution fold", (int)a->op);
+  if (norma_type_size(a->op_type) == 0)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "op_type is %d, must be one of norma_type", (int)a->op_type);
+  if (a->out_channels != channels)
+    return norma_fail(error, NORMA_BAD_SHAPE, "out_channels is %lld, the layer has %lld channels", (long long)a->out_channels,
+                      (long long)channels);
+  if (groups < 1 || a->in_channels < 0 || a->kernel_elements < 0)
+    return norma_fail(error, NORMA_BAD_SHAPE, "groups is %lld, in_channels %lld, kernel_elements %lld: none may be negative",
+                      (long long)groups, (long long)a->in_channels, (long long)a->kernel_elements);
+  if (a->op == NORMA_LINEAR && (groups > 1 || a->kernel_elements > 1))
+    return norma_fail(error, NORMA_BAD_SHAPE, "a linear operator has no groups and no kernel, groups is %lld, kernel_elements %lld",
+                      (long long)groups, (long long)a->kernel_elements);
+  if (a->in_channels % groups != 0 || channels % groups != 0)
+    return norma_fail(error, NORMA_BAD_SHAPE, "groups is %lld, which does not divide %lld input and %lld output channels",
+                      (long long)groups, (long long)a->in_channels, (long long)channels);
+  if (!a->weight || !a->folded_weight || !a->folded_bias)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is NULL", !a->weight ? "weight" : !a->folded_weight ? "folded_weight"
+                                                                                                        : "folded_bias");
+  return NORMA_OK;
+}
+
+static double read(norma_type type, const void *array, int64_t i, double absent) {
+  double value = absent;
+  if (array) norma_load(type, (const char *)array + i * (int64_t)norma_type_size(type), 0, &value, 1);
+  return value;
+}
+
+static void write(norma_type type, void *array, int64_t i, double value) {
+  if (array) norma_store(type, &value, (char *)array + i * (int64_t)norma_type_size(type), 0, 1);
+}
+
+static void scale_and_shift(const norma_fold_args *a, double eps, int64_t c, double *scale, double *shift) {
+  double v = read(a->type, a->var, c, 0) + eps;
+  double gamma = read(a->type, a->gamma, c, 1) + (a->gamma && a->flags & NORMA_WEIGHT_PLUS_ONE ? 1 : 0);
+  *scale = v == 0 ? 0 : gamma / sqrt(v);
+  *shift = read(a->type, a->beta, c, 0) - read(a->type, a->mean, c, 0) * *scale;
+}
+
+/* weight[i] of a convolution belongs to output channel i / (in/groups * kernel); a transposed one counts its input
+ * channels outside and, inside, the output channels of that input's group. */
+static int64_t output_channel(const norma_fold_args *a, int64_t groups, int64_t kernel, int64_t i) {
+  if (a->op != NORMA_CONV_TRANSPOSE) return i / (a->in_channels / groups * kernel);
+  int64_t per_group = a->out_channels / groups, input = i / (per_group * kernel);
+  return input / (a->in_channels / groups) * per_group + i / kernel % per_group;
+}
+
+static void fold_operator(const norma_fold_args *a, double eps, int64_t channels) {
+  int64_t groups = a->groups ? a->groups : 1, kernel = a->kernel_elements ? a->kernel_elements : 1;
+  int64_t count = a->op == NORMA_CONV_TRANSPOSE ? a->in_channels * (channels / groups) * kernel
+                                                : channels * (a->in_channels / groups) * kernel;
+  double scale, shift;
+  for (int64_t i = 0; i < count; i++) {
+    scale_and_shift(a, eps, output_channel(a, groups, kernel, i), &scale, &shift);
+    write(a->op_type, a->folded_weight, i, read(a->op_type, a->weight, i, 0) * scale);
+  }
+  for (int64_t c = 0; c < channels; c++) {
+    scale_and_shift(a, eps, c, &scale, &shift);
+    write(a->op_type, a->folded_bias, c, read(a->op_type, a->bias, c, 0) * scale + shift);
+  }
+}
+
+norma_status norma_fold(const norma_fold_args *a, norma_error *error) {
+  int64_t channels = 0;
+  if (!a) return norma_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
+  if (a->size != sizeof *a)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(norma_fold_args) = %zu", a->size, sizeof *a);
+  double eps = a->eps;
+  norma_status status = norma_resolve_eps(&eps, "eps", a->flags & NORMA_EPS_ZERO, 1e-5, error);
+  if (!status) status = check_layer(a->layer, &channels, error);
+  if (!status) status = check_operator(a, channels, error);
+  if (status) return status;
+  if (a->type != NORMA_F32 && a->type != NORMA_F64)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "type is %s, statistics and parameters are f32 or f64", norma_type_name(a->type));
+  if (channels > 0 && (!a->mean || !a->var))
+    return norma_fail(error, NORMA_NOT_FOLDABLE, "%s is NULL: without given statistics the layer depends on each input",
+                      a->mean ? "var" : "mean");
+  norma_float_env env = norma_float_enter();
+  for (int64_t c = 0; !status && c < channels; c++)
+    if (read(a->type, a->var, c, 0) < 0)
+      status = norma_fail(error, NORMA_BAD_ARGUMENT, "var[%lld] is %g, a variance must not be negative", (long long)c,
+                          read(a->type, a->var, c, 0));
+  for (int64_t c = 0; !status && c < channels; c++) {
+    double scale, shift;
+    scale_and_shift(a, eps, c, &scale, &shift);
+    write(NORMA_F64, a->scale, c, scale);
+    write(NORMA_F64, a->shift, c, shift);
+  }
+  if (!status && a->op != NORMA_SCALE_SHIFT) fold_operator(a, eps, channels);
+  norma_float_leave(env);
+  return status;
+}

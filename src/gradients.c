@@ -1,0 +1,115 @@
+/* The sums of the backward pass: per unit for dx, per gamma for dgamma and dbeta. One stretch serves both. */
+#include "internal.h"
+
+#include "kernels/kernels.h"
+
+#include <string.h>
+
+/* The arrays that a stretch reads; weight is absent (-1) in the sums per gamma. */
+typedef struct views {
+  int x, dy, mean, mean_lo, rstd, scale, weight;
+} views;
+
+typedef struct job {
+  const norma_call *call;
+  norma_reduction reduction;
+  views at;
+  norma_pair *means;       /* per unit */
+  norma_walk dweight, dbias;  /* per gamma */
+} job;
+
+/* A stretch with its pivot: subtracting the unit's first q makes the sum of a constant q exact. */
+typedef struct column {
+  const job *job;
+  double pivot;
+} column;
+
+static void gather(const norma_reduction *r, int v, const int64_t offset[], int64_t first, int64_t n, double *to) {
+  norma_walk_gather(&r->view[v].run, offset[v], first, n, to);
+}
+
+static void gradient_stretch(void *context, const norma_reduction *r, const int64_t offset[], int64_t first, int64_t n,
+                             norma_partial *piece) {
+  const column *c = context;
+  const views *at = &c->job->at;
+  norma_tree q_tree = {{0}}, q_xhat_tree = {{0}};
+  for (int64_t i = 0; i < n; i += NORMA_BLOCK) {
+    double x[NORMA_BLOCK], q[NORMA_BLOCK], weight[NORMA_BLOCK];
+    double mean[NORMA_BLOCK], mean_lo[NORMA_BLOCK], rstd[NORMA_BLOCK], scale[NORMA_BLOCK];
+    int64_t count = n - i < NORMA_BLOCK ? n - i : NORMA_BLOCK;
+    gather(r, at->x, offset, first + i, count, x);
+    gather(r, at->dy, offset, first + i, count, q);
+    gather(r, at->mean, offset, first + i, count, mean);
+    gather(r, at->mean_lo, offset, first + i, count, mean_lo);
+    gather(r, at->rstd, offset, first + i, count, rstd);
+    gather(r, at->scale, offset, first + i, count, scale);
+    if (at->weight >= 0) {
+      gather(r, at->weight, offset, first + i, count, weight);
+      for (int64_t k = 0; k < count; k++) q[k] *= weight[k] + c->job->call->weight_offset;
+    }
+    for (int64_t k = 0; k < count; k++) {
+      x[k] = q[k] * (((x[k] * scale[k] - mean[k]) - mean_lo[k]) * rstd[k]);
+      q[k] = rstd[k] == rstd[k] ? q[k] - c->pivot : rstd[k];  /* a unit with a NaN poisons both gradients */
+    }
+    norma_tree_add(&q_tree, q, count);
+    norma_tree_add(&q_xhat_tree, x, count);
+  }
+  piece->first.hi = norma_tree_sum(&q_tree);
+  piece->second.hi = norma_tree_sum(&q_xhat_tree);
+}
+
+static job job_make(const norma_call *call, const norma_saved *saved, norma_extent kept) {
+  job j = {.call = call, .reduction = norma_reduction_make(call->layer, kept), .at.weight = -1};
+  const double *const field[4] = {&saved->mean, &saved->mean_lo, &saved->rstd, &saved->scale};
+  int *const view[4] = {&j.at.mean, &j.at.mean_lo, &j.at.rstd, &j.at.scale};
+  j.at.x = norma_reduction_view(&j.reduction, &call->x);
+  j.at.dy = norma_reduction_view(&j.reduction, &call->dy);
+  for (int f = 0; f < 4; f++) {
+    norma_operand operand = norma_bind_doubles(call->layer, field[f], sizeof *saved / sizeof(double));
+    *view[f] = norma_reduction_view(&j.reduction, &operand);
+  }
+  return j;
+}
+
+static void sum_units(void *context, int64_t begin, int64_t end) {
+  const job *j = context;
+  const norma_layer *layer = j->call->layer;
+  double m = (double)norma_layer_unit_elements(layer);
+  for (int64_t unit = begin; unit < end; unit++) {
+    column c = {j, norma_reduction_first(&j->reduction, j->at.dy, unit)};
+    norma_partial total;
+    if (j->at.weight >= 0)
+      c.pivot *= norma_reduction_first(&j->reduction, j->at.weight, unit) + j->call->weight_offset;
+    norma_reduce(&j->reduction, unit, gradient_stretch, &c, &total);
+    j->means[unit].q = layer->rms ? 0 : c.pivot + (total.first.hi + total.first.lo) / m;
+    j->means[unit].q_xhat = (total.second.hi + total.second.lo) / (m - j->call->ddof);
+  }
+}
+
+void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norma_pair *means) {
+  job j = job_make(call, saved, NORMA_UNITS);
+  j.means = means;
+  if (call->weight.data) j.at.weight = norma_reduction_view(&j.reduction, &call->weight);
+  if (norma_layer_unit_elements(call->layer) > 0) norma_parallel(call->threads, j.reduction.columns, 1, sum_units, &j);
+}
+
+static void sum_params(void *context, int64_t begin, int64_t end) {
+  const job *j = context;
+  for (int64_t param = begin; param < end; param++) {
+    column c = {j, 0};
+    norma_partial total;
+    norma_reduce(&j->reduction, param, gradient_stretch, &c, &total);
+    double dweight = total.second.hi + total.second.lo, dbias = total.first.hi + total.first.lo;
+    if (j->dweight.data) norma_walk_scatter(&j->dweight, 0, param, 1, &dweight);
+    if (j->dbias.data) norma_walk_scatter(&j->dbias, 0, param, 1, &dbias);
+  }
+}
+
+void norma_param_gradients(const norma_call *call, const norma_saved *saved, const norma_operand *dweight,
+                           const norma_operand *dbias) {
+  if (!dweight->data && !dbias->data) return;
+  job j = job_make(call, saved, NORMA_PARAMS);
+  j.dweight = norma_walk_make(call->layer, &j.reduction.kept, dweight);
+  j.dbias = norma_walk_make(call->layer, &j.reduction.kept, dbias);
+  norma_parallel(call->threads, j.reduction.columns, 1, sum_params, &j);
+}

@@ -1,0 +1,50 @@
+/* The floating-point control register of this thread: round to nearest, no flush-to-zero, while a call computes. */
+#ifndef NORMA_FLOAT_ENV_H
+#define NORMA_FLOAT_ENV_H
+
+#if defined(__x86_64__) || defined(__SSE2__)
+#include <xmmintrin.h>
+
+typedef unsigned norma_float_env;
+
+/* 0x1f80: all exceptions masked, round to nearest, flush-to-zero and denormals-are-zero off. */
+static inline norma_float_env norma_float_enter(void) {
+  norma_float_env before = _mm_getcsr();
+  _mm_setcsr(0x1f80);
+  return before;
+}
+
+/* The caller's register comes back bit for bit: our exceptions leave no flags in it. */
+static inline void norma_float_leave(norma_float_env before) { _mm_setcsr(before); }
+
+#elif defined(__aarch64__)
+#include <stdint.h>
+
+typedef uint64_t norma_float_env;
+
+/* FPCR 0: round to nearest, no flush-to-zero, NaNs propagate, no traps. */
+static inline norma_float_env norma_float_enter(void) {
+  norma_float_env before;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+  __asm__ volatile("msr fpcr, %0" : : "r"((norma_float_env)0));
+  return before;
+}
+
+static inline void norma_float_leave(norma_float_env before) { __asm__ volatile("msr fpcr, %0" : : "r"(before)); }
+
+#else
+#include <fenv.h>
+
+/* Elsewhere the standard reaches the rounding mode; hardware without a flush-to-zero bit has nothing more to set. */
+typedef int norma_float_env;
+
+static inline norma_float_env norma_float_enter(void) {
+  norma_float_env before = fegetround();
+  fesetround(FE_TONEAREST);
+  return before;
+}
+
+static inline void norma_float_leave(norma_float_env before) { fesetround(before); }
+
+#endif
+#endif

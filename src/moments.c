@@ -1,0 +1,184 @@
+/* Statistics as a value: merge, finish, and the update of running statistics. */
+#include "internal.h"
+
+#include "kernels/float_env.h"
+#include "kernels/kernels.h"
+
+#include <math.h>
+
+/* a + b = *sum + *error exactly (Knuth 1969, for operands of any size). */
+static void two_sum(double a, double b, double *sum, double *error) {
+  double s = a + b, part = s - a;
+  *error = (a - (s - part)) + (b - part);
+  *sum = s;
+}
+
+void norma_sum_add(norma_sum *into, norma_sum other) {
+  double error;
+  two_sum(into->hi, other.hi, &into->hi, &error);
+  into->lo += error + other.lo;
+}
+
+norma_moments norma_moments_about(double pivot, double deviations, double squares, int64_t count) {
+  norma_moments moments = {.count = count};
+  double shift = deviations / (double)count;
+  two_sum(pivot, shift, &moments.mean, &moments.mean_lo);
+  moments.m2 = squares - deviations * shift;
+  if (moments.m2 < 0) moments.m2 = 0;
+  return moments;
+}
+
+void norma_moments_join(norma_moments *into, const norma_moments *other) {
+  if (other->count == 0) return;
+  if (into->count == 0) {
+    *into = *other;
+    return;
+  }
+  double count = (double)into->count, share = (double)other->count / (double)(into->count + other->count);
+  double delta = (other->mean - into->mean) + (other->mean_lo - into->mean_lo);
+  double shift = into->mean_lo + delta * share;
+  two_sum(into->mean, shift, &into->mean, &into->mean_lo);
+  norma_sum m2 = {into->m2, into->m2_lo};
+  norma_sum_add(&m2, (norma_sum){other->m2, other->m2_lo});
+  norma_sum_add(&m2, (norma_sum){delta * delta * (count * share), 0});
+  into->m2 = m2.hi;
+  into->m2_lo = m2.lo;
+  into->count += other->count;
+}
+
+norma_status norma_moments_add(norma_moments *moments, norma_type type, const void *x, int64_t n, int64_t stride,
+                               norma_error *error) {
+  norma_layer layer;
+  if (!moments) return norma_fail(error, NORMA_BAD_ARGUMENT, "moments is NULL");
+  if (norma_type_size(type) == 0) return norma_fail(error, NORMA_BAD_ARGUMENT, "type is %d, not a norma_type", (int)type);
+  if (n < 0) return norma_fail(error, NORMA_BAD_SHAPE, "n is %lld, must not be negative", (long long)n);
+  if (n == 0) return NORMA_OK;
+  if (!x) return norma_fail(error, NORMA_BAD_ARGUMENT, "x is NULL");
+  norma_status status = norma_layer_norm(&layer, 1, 1, &n, error);
+  norma_argument argument = {.name = "x", .extent = NORMA_ELEMENTS, .item = (int64_t)norma_type_size(type)};
+  if (!status) {
+    argument.operand = norma_bind(&layer, NORMA_ELEMENTS, x, type, &stride);
+    status = norma_check_arguments(&layer, &argument, 1, error);
+  }
+  if (status) return status;
+  norma_reduction reduction = norma_reduction_make(&layer, NORMA_UNITS);
+  norma_reduction_view(&reduction, &argument.operand);
+  norma_float_env env = norma_float_enter();
+  norma_moments added = norma_column_moments(&reduction, false);
+  norma_moments_join(moments, &added);
+  norma_float_leave(env);
+  return NORMA_OK;
+}
+
+void norma_moments_merge(norma_moments *into, const norma_moments *other) {
+  if (!into || !other) return;
+  norma_float_env env = norma_float_enter();
+  norma_moments_join(into, other);
+  norma_float_leave(env);
+}
+
+norma_status norma_moments_finish(const norma_moments *moments, int ddof, double *mean, double *var, norma_error *error) {
+  if (!moments) return norma_fail(error, NORMA_BAD_ARGUMENT, "moments is NULL");
+  if (ddof < 0) return norma_fail(error, NORMA_BAD_ARGUMENT, "ddof is %d, must be 0 (biased) or 1 (unbiased)", ddof);
+  if (moments->count <= ddof)
+    return norma_fail(error, NORMA_SINGLE_VALUE, "the moments hold %lld values, a variance with ddof %d needs at least %d",
+                      (long long)moments->count, ddof, ddof + 1);
+  norma_float_env env = norma_float_enter();
+  double both[2] = {moments->mean + moments->mean_lo, (moments->m2 + moments->m2_lo) / (double)(moments->count - ddof)};
+  if (mean) norma_store(NORMA_F64, &both[0], mean, 1, 1);
+  if (var) norma_store(NORMA_F64, &both[1], var, 1, 1);
+  norma_float_leave(env);
+  return NORMA_OK;
+}
+
+/* --------------------------------------------------------------------------------------------- running update --- */
+
+static norma_status check_running(const norma_running_args *args, double *weight_of_new, int *ddof, norma_error *error) {
+  if (!args) return norma_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
+  if (args->size != sizeof *args)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(norma_running_args) = %zu", args->size,
+                      sizeof *args);
+  if (args->type != NORMA_F32 && args->type != NORMA_F64)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "type is %s, running statistics are f32 or f64", norma_type_name(args->type));
+  if (args->channels < 0 || args->samples < 0)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is %lld, must not be negative", args->channels < 0 ? "channels" : "samples",
+                      (long long)(args->channels < 0 ? args->channels : args->samples));
+  if (!args->moments && args->channels > 0) return norma_fail(error, NORMA_BAD_ARGUMENT, "moments is NULL");
+  if ((unsigned)args->not_finite > NORMA_NOT_FINITE_SKIP)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "not_finite is %d, must be one of norma_not_finite", (int)args->not_finite);
+  double momentum = args->momentum;
+  if (!(momentum >= 0 && momentum <= 1))
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "momentum is %g, must be in (0, 1], or 0 for the default", momentum);
+  *ddof = args->convention == NORMA_ONNX ? 0 : 1;
+  switch (args->convention) {
+    case NORMA_PYTORCH: *weight_of_new = momentum == 0 ? 0.1 : momentum; return NORMA_OK;
+    case NORMA_ONNX: *weight_of_new = 1 - (momentum == 0 ? 0.9 : momentum); return NORMA_OK;
+    case NORMA_CUMULATIVE:
+      if (args->batches < 1)
+        return norma_fail(error, NORMA_BAD_ARGUMENT, "batches is %lld, must count this batch too, so be at least 1",
+                          (long long)args->batches);
+      *weight_of_new = 1 / (double)args->batches;
+      return NORMA_OK;
+  }
+  return norma_fail(error, NORMA_BAD_ARGUMENT, "convention is %d, must be one of norma_convention", (int)args->convention);
+}
+
+/* The new statistics of a channel, averaged over the samples that have any; false if none has. */
+static bool channel_statistics(const norma_running_args *args, int64_t channel, int ddof, double *mean, double *var) {
+  int64_t samples = args->samples > 1 ? args->samples : 1, used = 0;
+  *mean = *var = 0;
+  for (int64_t s = 0; s < samples; s++) {
+    const norma_moments *m = &args->moments[s * args->channels + channel];
+    double one_mean, one_var = 0;
+    if (m->count == 0) continue;
+    norma_moments_finish(m, args->running_var ? ddof : 0, &one_mean, &one_var, NULL);
+    used++;
+    *mean += (one_mean - *mean) / (double)used;
+    *var += (one_var - *var) / (double)used;
+  }
+  return used > 0;
+}
+
+static void move(norma_type type, void *running, int64_t channel, double weight_of_new, double value) {
+  char *at = (char *)running + channel * (int64_t)norma_type_size(type);
+  double old;
+  norma_load(type, at, 0, &old, 1);
+  /* With weight 1 the old value is gone, also if it was not finite. */
+  double moved = weight_of_new == 1 ? value : (1 - weight_of_new) * old + weight_of_new * value;
+  norma_store(type, &moved, at, 0, 1);
+}
+
+/* Judged in the type that would hold it: a variance of 1e40 is finite, but not as float32. */
+static bool fits(norma_type type, double value) { return isfinite(type == NORMA_F32 ? (float)value : value); }
+
+static norma_status check_channels(const norma_running_args *args, int ddof, norma_error *error) {
+  int64_t samples = args->samples > 1 ? args->samples : 1;
+  for (int64_t i = 0; i < samples * args->channels; i++)
+    if (args->running_var && args->moments[i].count > 0 && args->moments[i].count <= ddof)
+      return norma_fail(error, NORMA_SINGLE_VALUE, "channel %lld has 1 value, its unbiased variance needs at least 2",
+                        (long long)(i % args->channels));
+  for (int64_t c = 0; args->not_finite == NORMA_NOT_FINITE_REFUSE && c < args->channels; c++) {
+    double mean, var;
+    if (channel_statistics(args, c, ddof, &mean, &var) && !(fits(args->type, mean) && fits(args->type, var)))
+      return norma_fail(error, NORMA_NOT_FINITE, "channel %lld has mean %g and variance %g; no channel was updated",
+                        (long long)c, mean, var);
+  }
+  return NORMA_OK;
+}
+
+norma_status norma_running_update(const norma_running_args *args, norma_error *error) {
+  double weight_of_new = 0, mean, var;
+  int ddof = 0;
+  norma_status status = check_running(args, &weight_of_new, &ddof, error);
+  if (status) return status;
+  norma_float_env env = norma_float_enter();
+  status = check_channels(args, ddof, error);
+  for (int64_t c = 0; !status && c < args->channels; c++) {
+    if (!channel_statistics(args, c, ddof, &mean, &var)) continue;
+    if (args->not_finite == NORMA_NOT_FINITE_SKIP && !(fits(args->type, mean) && fits(args->type, var))) continue;
+    if (args->running_mean) move(args->type, args->running_mean, c, weight_of_new, mean);
+    if (args->running_var) move(args->type, args->running_var, c, weight_of_new, var);
+  }
+  norma_float_leave(env);
+  return status;
+}

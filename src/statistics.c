@@ -1,0 +1,158 @@
+/* The mean, variance and rstd of every unit, from the input or given. */
+#include "internal.h"
+
+#include "kernels/kernels.h"
+
+#include <math.h>
+
+/* How the moments of a unit are taken: of scale * x, about 0 for RMS. */
+typedef struct measure {
+  double scale;
+  bool rms;
+} measure;
+
+/* The middle one of three positions: no single outlier becomes the pivot, and a constant has itself as pivot. */
+static double choose_pivot(const norma_walk *run, int64_t offset, int64_t first, int64_t n, double scale) {
+  double v[3];
+  for (int i = 0; i < 3; i++) norma_walk_gather(run, offset, first + i * (n - 1) / 2, 1, &v[i]);
+  double low = v[0] < v[1] ? v[0] : v[1], high = v[0] < v[1] ? v[1] : v[0];
+  double middle = v[2] < low ? low : v[2] > high ? high : v[2];
+  return middle * scale;
+}
+
+static norma_moments sweep(const norma_walk *run, int64_t offset, int64_t first, int64_t n, measure how, double pivot) {
+  norma_tree deviations = {{0}}, squares = {{0}};
+  for (int64_t i = 0; i < n; i += NORMA_BLOCK) {
+    double value[NORMA_BLOCK], square[NORMA_BLOCK];
+    int64_t piece = n - i < NORMA_BLOCK ? n - i : NORMA_BLOCK;
+    norma_walk_gather(run, offset, first + i, piece, value);
+    for (int64_t k = 0; k < piece; k++) {
+      value[k] = value[k] * how.scale - pivot;
+      square[k] = value[k] * value[k];
+    }
+    norma_tree_add(&deviations, value, piece);
+    norma_tree_add(&squares, square, piece);
+  }
+  return norma_moments_about(pivot, how.rms ? 0 : norma_tree_sum(&deviations), norma_tree_sum(&squares), n);
+}
+
+static void moments_stretch(void *context, const norma_reduction *r, const int64_t offset[], int64_t first, int64_t n,
+                            norma_partial *piece) {
+  const measure *how = context;
+  const norma_walk *run = &r->view[0].run;
+  double pivot = how->rms ? 0 : choose_pivot(run, offset[0], first, n, how->scale);
+  piece->moments = sweep(run, offset[0], first, n, *how, pivot);
+  /* float64 data has no bits to spare: once more about the mean, where nothing cancels. */
+  if (run->type == NORMA_F64 && !how->rms) piece->moments = sweep(run, offset[0], first, n, *how, piece->moments.mean);
+}
+
+static void largest_stretch(void *context, const norma_reduction *r, const int64_t offset[], int64_t first, int64_t n,
+                            norma_partial *piece) {
+  double *largest = context, value[NORMA_BLOCK];
+  (void)piece;
+  for (int64_t i = 0; i < n; i += NORMA_BLOCK) {
+    int64_t count = n - i < NORMA_BLOCK ? n - i : NORMA_BLOCK;
+    norma_walk_gather(&r->view[0].run, offset[0], first + i, count, value);
+    for (int64_t k = 0; k < count; k++)
+      if (!(fabs(value[k]) <= *largest)) *largest = fabs(value[k]);  /* a NaN stays */
+  }
+}
+
+static norma_moments column_moments(const norma_reduction *r, int64_t column, measure how) {
+  norma_partial total;
+  norma_reduce(r, column, moments_stretch, &how, &total);
+  return total.moments;
+}
+
+norma_moments norma_column_moments(const norma_reduction *reduction, bool rms) {
+  return column_moments(reduction, 0, (measure){1, rms});
+}
+
+static double variance(const norma_moments *m, int ddof) {
+  return m->count > 0 ? (m->m2 + m->m2_lo) / (double)(m->count - ddof) : 0;
+}
+
+static double reciprocal_std(double variance_plus_eps) {
+  return variance_plus_eps == 0 ? 0 : 1 / sqrt(variance_plus_eps);
+}
+
+/* Squares of float64 data can leave the range of float64. Then the unit is measured again, scaled by a power of two that
+ * brings its largest element near 1; a unit that is not finite has no such scale. */
+static double rescue_scale(const norma_call *call, const norma_reduction *r, int64_t column, const norma_moments *m) {
+  double var = variance(m, call->ddof), largest = 0;
+  norma_partial unused;
+  int exponent;
+  if (call->type != NORMA_F64 || m->count == 0) return 1;
+  if (isfinite(m->mean) && isfinite(var) && var + call->eps > 1e-270) return 1;
+  norma_reduce(r, column, largest_stretch, &largest, &unused);
+  if (!(largest > 0) || !isfinite(largest)) return 1;
+  frexp(largest, &exponent);
+  return ldexp(1, exponent > 1000 ? -exponent : exponent < -1000 ? 1000 : -exponent);
+}
+
+typedef struct job {
+  const norma_call *call;
+  norma_reduction reduction;
+  norma_walk given_mean, given_var;
+  norma_walk mean, var, rstd;
+  norma_saved *saved;
+  norma_moments *moments;
+} job;
+
+static void put(const norma_walk *to, int64_t unit, double value) {
+  if (to->data) norma_walk_scatter(to, 0, unit, 1, &value);
+}
+
+static void put_outputs(const job *j, int64_t unit, const norma_saved *s, double var) {
+  put(&j->mean, unit, (s->mean + s->mean_lo) / s->scale);
+  put(&j->var, unit, var / s->scale / s->scale);
+  put(&j->rstd, unit, s->rstd * s->scale);
+  if (j->saved) j->saved[unit] = *s;
+}
+
+static void measure_units(void *context, int64_t begin, int64_t end) {
+  const job *j = context;
+  const norma_call *call = j->call;
+  for (int64_t unit = begin; unit < end; unit++) {
+    bool rms = call->layer->rms;
+    norma_moments m = column_moments(&j->reduction, unit, (measure){1, rms});
+    double scale = rescue_scale(call, &j->reduction, unit, &m);
+    if (scale != 1) m = column_moments(&j->reduction, unit, (measure){scale, rms});
+    double var = variance(&m, call->ddof);
+    norma_saved s = {m.mean, m.mean_lo, reciprocal_std(var + call->eps * scale * scale), scale};
+    /* One NaN or Inf makes a whole unit NaN, in every layer alike. */
+    if (!isfinite(m.mean) || !isfinite(var)) var = s.mean = s.mean_lo = s.rstd = NAN;
+    put_outputs(j, unit, &s, var);
+    if (j->moments) {
+      norma_moments true_size = {m.count, m.mean / scale, m.mean_lo / scale, m.m2 / scale / scale, m.m2_lo / scale / scale};
+      j->moments[unit] = true_size;
+    }
+  }
+}
+
+static void take_given(void *context, int64_t begin, int64_t end) {
+  const job *j = context;
+  for (int64_t unit = begin; unit < end; unit++) {
+    double mean = 0, var;
+    if (j->given_mean.data) norma_walk_gather(&j->given_mean, 0, unit, 1, &mean);
+    norma_walk_gather(&j->given_var, 0, unit, 1, &var);
+    /* x - mean must not overflow where both are near the end of float64; a quarter of them cannot. */
+    double scale = fabs(mean) > 0x1p1000 ? 0.25 : 1;
+    norma_saved s = {mean * scale, 0, reciprocal_std(var + j->call->eps) / scale, scale};
+    put_outputs(j, unit, &s, var * scale * scale);
+  }
+}
+
+void norma_statistics(const norma_call *call, norma_saved *saved, norma_moments *moments) {
+  job j = {.call = call, .saved = saved, .moments = moments, .reduction = norma_reduction_make(call->layer, NORMA_UNITS)};
+  const norma_axes *units = &j.reduction.kept;
+  norma_reduction_view(&j.reduction, &call->x);
+  j.given_mean = norma_walk_make(call->layer, units, &call->given_mean);
+  j.given_var = norma_walk_make(call->layer, units, &call->given_var);
+  j.mean = norma_walk_make(call->layer, units, &call->mean);
+  j.var = norma_walk_make(call->layer, units, &call->var);
+  j.rstd = norma_walk_make(call->layer, units, &call->rstd);
+  int64_t elements = norma_layer_unit_elements(call->layer);
+  int64_t grain = elements < 4096 ? 4096 / (elements > 0 ? elements : 1) : 1;
+  norma_parallel(call->threads, j.reduction.columns, grain, call->given_var.data ? take_given : measure_units, &j);
+}
