@@ -22,18 +22,18 @@ typedef struct filler {
 
 static double largest(norma_type type) {
   switch (type) {
-  case NORMA_F64: return DBL_MAX;
-  case NORMA_F16: return 65504;
-  case NORMA_BF16: return 0x1.fep127;
-  default: return FLT_MAX;
+    case NORMA_F64: return DBL_MAX;
+    case NORMA_F16: return 65504;
+    case NORMA_BF16: return 0x1.fep127;
+    default: return FLT_MAX;
   }
 }
 
 static double smallest_normal(norma_type type) {
   switch (type) {
-  case NORMA_F64: return DBL_MIN;
-  case NORMA_F16: return 0x1p-14;
-  default: return FLT_MIN;
+    case NORMA_F64: return DBL_MIN;
+    case NORMA_F16: return 0x1p-14;
+    default: return FLT_MIN;
   }
 }
 
@@ -87,18 +87,18 @@ static double nan_value(const filler *f, int64_t index) {
 static double data_value(const filler *f, int64_t index) {
   uint64_t i = (uint64_t)index;
   switch (f->fill.data) {
-  case PROBLEM_OFFSET: return f->fill.value + problem_normal_value(f->seed, f->stream, i);
-  case PROBLEM_SCALE: return f->fill.value * problem_normal_value(f->seed, f->stream, i);
-  case PROBLEM_CONSTANT: return f->fill.value;
-  case PROBLEM_EXACT: return exact_value(f, index);
-  case PROBLEM_HUGE: {
-    double u = 2 * problem_uniform(f->seed, f->stream, i) - 1;
-    return largest(f->type) * (u < 0 ? (u - 1) / 2 : (u + 1) / 2);
-  }
-  case PROBLEM_TINY: return smallest_normal(f->type) * problem_normal_value(f->seed, f->stream, i);
-  case PROBLEM_OUTLIER: return outlier_value(f, index);
-  case PROBLEM_NAN: return nan_value(f, index);
-  default: return problem_normal_value(f->seed, f->stream, i);
+    case PROBLEM_OFFSET: return f->fill.value + problem_normal_value(f->seed, f->stream, i);
+    case PROBLEM_SCALE: return f->fill.value * problem_normal_value(f->seed, f->stream, i);
+    case PROBLEM_CONSTANT: return f->fill.value;
+    case PROBLEM_EXACT: return exact_value(f, index);
+    case PROBLEM_HUGE: {
+      double u = 2 * problem_uniform(f->seed, f->stream, i) - 1;
+      return largest(f->type) * (u < 0 ? (u - 1) / 2 : (u + 1) / 2);
+    }
+    case PROBLEM_TINY: return smallest_normal(f->type) * problem_normal_value(f->seed, f->stream, i);
+    case PROBLEM_OUTLIER: return outlier_value(f, index);
+    case PROBLEM_NAN: return nan_value(f, index);
+    default: return problem_normal_value(f->seed, f->stream, i);
   }
 }
 
@@ -119,12 +119,15 @@ static double given_value(const problem *p, problem_role role, int64_t unit) {
   double u = problem_uniform(p->seed, role, (uint64_t)unit);
   double center = 0, spread = 1;
   switch (p->x.data) {
-  case PROBLEM_OFFSET: center = p->x.value; break;
-  case PROBLEM_CONSTANT: center = p->x.value; spread = unit % 2; break;
-  case PROBLEM_SCALE: spread = fabs(p->x.value); break;
-  case PROBLEM_HUGE: spread = largest(p->type); break;
-  case PROBLEM_TINY: spread = smallest_normal(p->type); break;
-  default: break;
+    case PROBLEM_OFFSET: center = p->x.value; break;
+    case PROBLEM_CONSTANT:
+      center = p->x.value;
+      spread = unit % 2;
+      break;
+    case PROBLEM_SCALE: spread = fabs(p->x.value); break;
+    case PROBLEM_HUGE: spread = largest(p->type); break;
+    case PROBLEM_TINY: spread = smallest_normal(p->type); break;
+    default: break;
   }
   double value = role == PROBLEM_GIVEN_MEAN ? center + spread * (u - 0.5) : (0.5 + u) * spread * spread;
   double limit = largest(norma_param_type(p->type));
@@ -147,11 +150,11 @@ bool problem_fill_inputs(problem_case *c, norma_error *error) {
                 norma_layer_unit_elements(layer)};
     for (int64_t i = 0; i < t->elements; i++) {
       switch (role) {
-      case PROBLEM_WEIGHT:
-      case PROBLEM_BIAS: values[i] = parameter_value(p, (problem_role)role, i); break;
-      case PROBLEM_GIVEN_MEAN:
-      case PROBLEM_GIVEN_VAR: values[i] = given_value(p, (problem_role)role, i); break;
-      default: values[i] = data_value(&f, i);
+        case PROBLEM_WEIGHT:
+        case PROBLEM_BIAS: values[i] = parameter_value(p, (problem_role)role, i); break;
+        case PROBLEM_GIVEN_MEAN:
+        case PROBLEM_GIVEN_VAR: values[i] = given_value(p, (problem_role)role, i); break;
+        default: values[i] = data_value(&f, i);
       }
     }
     problem_tensor_set(t, values);

@@ -13,10 +13,10 @@ static bool is_canonical_nan(norma_type type, const unsigned char *bits) {
   const uint32_t f32 = 0x7fc00000u;
   const uint16_t f16 = 0x7e00u, bf16 = 0x7fc0u;
   switch (type) {
-  case NORMA_F64: return memcmp(bits, &f64, sizeof f64) == 0;
-  case NORMA_F16: return memcmp(bits, &f16, sizeof f16) == 0;
-  case NORMA_BF16: return memcmp(bits, &bf16, sizeof bf16) == 0;
-  default: return memcmp(bits, &f32, sizeof f32) == 0;
+    case NORMA_F64: return memcmp(bits, &f64, sizeof f64) == 0;
+    case NORMA_F16: return memcmp(bits, &f16, sizeof f16) == 0;
+    case NORMA_BF16: return memcmp(bits, &bf16, sizeof bf16) == 0;
+    default: return memcmp(bits, &f32, sizeof f32) == 0;
   }
 }
 
@@ -121,8 +121,8 @@ static bool refer(const problem_case *c, const expectation *e, norma_error *erro
       .dstyle_bound = e->bound[PROBLEM_DSTYLE],
   };
   if (p->direction != PROBLEM_BACKWARD) {
-    norma_status status = adain ? norma_reference_adain(&c->adain, &out, error)
-                                : norma_reference_forward(&c->forward, &out, error);
+    norma_status status =
+        adain ? norma_reference_adain(&c->adain, &out, error) : norma_reference_forward(&c->forward, &out, error);
     if (status != NORMA_OK) {
       return false;
     }

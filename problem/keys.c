@@ -188,13 +188,9 @@ static bool take_threads(const problem_item *it, problem *p) { return read_small
 static bool take_align(const problem_item *it, problem *p) { return read_small(it, LIMIT, &p->align); }
 static bool take_seed(const problem_item *it, problem *p) { return read_seed(it, &p->seed); }
 
-static bool take_eps(const problem_item *it, problem *p) {
-  return p->has_eps = read_number(it, it->value, &p->eps);
-}
+static bool take_eps(const problem_item *it, problem *p) { return p->has_eps = read_number(it, it->value, &p->eps); }
 
-static bool take_eps2(const problem_item *it, problem *p) {
-  return p->has_eps2 = read_number(it, it->value, &p->eps2);
-}
+static bool take_eps2(const problem_item *it, problem *p) { return p->has_eps2 = read_number(it, it->value, &p->eps2); }
 
 static bool take_alpha(const problem_item *it, problem *p) {
   return p->has_alpha = read_number(it, it->value, &p->alpha);

@@ -45,8 +45,7 @@ int64_t problem_elements(const problem *p) {
 static void rename_axes(norma_layer *layer, const problem *p) {
   for (int a = 0; a < layer->axis_count; a++) {
     int d = layer->axes[a].dim;
-    bool whole = (a == 0 || layer->axes[a - 1].dim != d) &&
-                 (a + 1 == layer->axis_count || layer->axes[a + 1].dim != d);
+    bool whole = (a == 0 || layer->axes[a - 1].dim != d) && (a + 1 == layer->axis_count || layer->axes[a + 1].dim != d);
     if (whole) {
       memcpy(layer->axes[a].name, p->names[d], NORMA_NAME_SIZE);
     }
@@ -55,14 +54,14 @@ static void rename_axes(norma_layer *layer, const problem *p) {
 
 static norma_status base_layer(const problem *p, norma_layer *layer, norma_error *error) {
   switch (p->kind) {
-  case PROBLEM_BATCH: return norma_layer_batch(layer, p->ndim, p->shape, error);
-  case PROBLEM_GROUP: return norma_layer_group(layer, p->groups, p->ndim, p->shape, error);
-  case PROBLEM_LAYER: return norma_layer_norm_dims(layer, p->axes, p->ndim, p->shape, error);
-  case PROBLEM_RMS: return norma_layer_rms_dims(layer, p->axes, p->ndim, p->shape, error);
-  case PROBLEM_NORM:
-    return norma_layer_parse(layer, p->pattern, p->affine == PROBLEM_AFFINE_LIST ? p->affine_list : NULL,
-                             p->sizes[0] ? p->sizes : NULL, p->ndim, p->shape, error);
-  default: return norma_layer_instance(layer, p->ndim, p->shape, error);
+    case PROBLEM_BATCH: return norma_layer_batch(layer, p->ndim, p->shape, error);
+    case PROBLEM_GROUP: return norma_layer_group(layer, p->groups, p->ndim, p->shape, error);
+    case PROBLEM_LAYER: return norma_layer_norm_dims(layer, p->axes, p->ndim, p->shape, error);
+    case PROBLEM_RMS: return norma_layer_rms_dims(layer, p->axes, p->ndim, p->shape, error);
+    case PROBLEM_NORM:
+      return norma_layer_parse(layer, p->pattern, p->affine == PROBLEM_AFFINE_LIST ? p->affine_list : NULL,
+                               p->sizes[0] ? p->sizes : NULL, p->ndim, p->shape, error);
+    default: return norma_layer_instance(layer, p->ndim, p->shape, error);
   }
 }
 

@@ -98,11 +98,11 @@ typedef struct problem {
   int ndim;
   char names[NORMA_MAX_DIMS][NORMA_NAME_SIZE];
   int64_t shape[NORMA_MAX_DIMS];
-  int64_t groups;                         /* group */
-  unsigned axes;                          /* layer, rms: bit i is dimension i; never 0 after parsing */
-  char pattern[PROBLEM_PATTERN_SIZE];     /* norm */
-  char sizes[PROBLEM_SIZES_SIZE];         /* norm: "g=32" */
-  bool rms;                               /* norm */
+  int64_t groups;                     /* group */
+  unsigned axes;                      /* layer, rms: bit i is dimension i; never 0 after parsing */
+  char pattern[PROBLEM_PATTERN_SIZE]; /* norm */
+  char sizes[PROBLEM_SIZES_SIZE];     /* norm: "g=32" */
+  bool rms;                           /* norm */
   problem_affine affine;
   char affine_list[PROBLEM_PATTERN_SIZE]; /* PROBLEM_AFFINE_LIST */
   int style_ndim;                         /* adain: 0 is the content's shape */
@@ -112,13 +112,13 @@ typedef struct problem {
   problem_direction direction;
   problem_stats stats;
   problem_fill x, dy;
-  bool has_eps, has_eps2, has_alpha;      /* false: the library's default */
-  double eps, eps2, alpha;                /* eps2: of the style */
+  bool has_eps, has_eps2, has_alpha; /* false: the library's default */
+  double eps, eps2, alpha;           /* eps2: of the style */
   int ddof, ddof2;
   bool plus_one, inplace;
-  bool workspace;                         /* the caller gives exactly as much as the library asks for */
-  int threads;                            /* 0: none; else a callback with that many threads */
-  int align;                              /* elements by which each buffer is off a 64-byte boundary */
+  bool workspace; /* the caller gives exactly as much as the library asks for */
+  int threads;    /* 0: none; else a callback with that many threads */
+  int align;      /* elements by which each buffer is off a 64-byte boundary */
   uint64_t seed;
 } problem;
 
@@ -188,7 +188,7 @@ typedef struct problem_case {
   norma_saved *saved;     /* one per unit, or NULL */
   norma_moments *moments; /* one per unit, or NULL */
   norma_threads threads;
-  norma_forward_args forward; /* forward and backward: every kind but adain. Change them before problem_run as you */
+  norma_forward_args forward;   /* forward and backward: every kind but adain. Change them before problem_run as you */
   norma_backward_args backward; /* like; it works on a copy with the workspace and, in place, x = y or dy = dx */
   norma_adain_args adain;
 } problem_case;
@@ -209,12 +209,12 @@ void problem_to_double(const problem_tensor *t, double *to);
 typedef struct problem_result {
   problem_role role;
   bool pass;
-  bool stray;             /* a byte outside the tensor's elements was written */
-  double ratio;           /* the largest error / bound; Inf where NaN or Inf is wrong */
-  int64_t where;          /* the logical index of that element, -1 of an empty tensor */
-  double error, bound;    /* there */
-  double got, expected;   /* there */
-  double largest_error;   /* of the tensor */
+  bool stray;           /* a byte outside the tensor's elements was written */
+  double ratio;         /* the largest error / bound; Inf where NaN or Inf is wrong */
+  int64_t where;        /* the logical index of that element, -1 of an empty tensor */
+  double error, bound;  /* there */
+  double got, expected; /* there */
+  double largest_error; /* of the tensor */
 } problem_result;
 
 typedef struct problem_report {

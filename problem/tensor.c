@@ -75,9 +75,7 @@ void problem_tensor_free(problem_tensor *t) {
   memset(t, 0, sizeof *t);
 }
 
-void problem_tensor_poison(problem_tensor *t) {
-  memset(t->buffer, PROBLEM_POISON, t->buffer_size);
-}
+void problem_tensor_poison(problem_tensor *t) { memset(t->buffer, PROBLEM_POISON, t->buffer_size); }
 
 /* Calls `row` for each run along the last dimension, in logical order; `index` is the logical index of its start. */
 typedef void row_function(const problem_tensor *t, unsigned char *at, int64_t index, void *context);
@@ -140,17 +138,11 @@ static void poison_row(const problem_tensor *t, unsigned char *at, int64_t index
   }
 }
 
-void problem_tensor_set(problem_tensor *t, const double *from) {
-  each_row(t, set_row, (void *)(uintptr_t)from);
-}
+void problem_tensor_set(problem_tensor *t, const double *from) { each_row(t, set_row, (void *)(uintptr_t)from); }
 
-void problem_to_double(const problem_tensor *t, double *to) {
-  each_row(t, get_row, to);
-}
+void problem_to_double(const problem_tensor *t, double *to) { each_row(t, get_row, to); }
 
-void problem_tensor_gather(const problem_tensor *t, unsigned char *to) {
-  each_row(t, gather_row, to);
-}
+void problem_tensor_gather(const problem_tensor *t, unsigned char *to) { each_row(t, gather_row, to); }
 
 void problem_tensor_scatter(problem_tensor *t, const unsigned char *from) {
   each_row(t, scatter_row, (void *)(uintptr_t)from);

@@ -9,18 +9,17 @@ const problem_word problem_kind_words[] = {
     {"batch", PROBLEM_BATCH}, {"layer", PROBLEM_LAYER}, {"instance", PROBLEM_INSTANCE}, {"group", PROBLEM_GROUP},
     {"rms", PROBLEM_RMS},     {"adain", PROBLEM_ADAIN}, {"norm", PROBLEM_NORM},         {NULL, 0}};
 
-const problem_word problem_layout_words[] = {
-    {"contiguous", PROBLEM_CONTIGUOUS},
-    {"channels_last", PROBLEM_CHANNELS_LAST},
-    {"slice", PROBLEM_SLICE},
-    {"reverse", PROBLEM_REVERSE},
-    {"transpose", PROBLEM_TRANSPOSE},
-    {"broadcast", PROBLEM_BROADCAST},
-    {"nchw", PROBLEM_CONTIGUOUS},
-    {"ncdhw", PROBLEM_CONTIGUOUS},
-    {"nhwc", PROBLEM_CHANNELS_LAST},
-    {"ndhwc", PROBLEM_CHANNELS_LAST},
-    {NULL, 0}};
+const problem_word problem_layout_words[] = {{"contiguous", PROBLEM_CONTIGUOUS},
+                                             {"channels_last", PROBLEM_CHANNELS_LAST},
+                                             {"slice", PROBLEM_SLICE},
+                                             {"reverse", PROBLEM_REVERSE},
+                                             {"transpose", PROBLEM_TRANSPOSE},
+                                             {"broadcast", PROBLEM_BROADCAST},
+                                             {"nchw", PROBLEM_CONTIGUOUS},
+                                             {"ncdhw", PROBLEM_CONTIGUOUS},
+                                             {"nhwc", PROBLEM_CHANNELS_LAST},
+                                             {"ndhwc", PROBLEM_CHANNELS_LAST},
+                                             {NULL, 0}};
 
 const problem_word problem_type_words[] = {
     {"f32", NORMA_F32}, {"f64", NORMA_F64}, {"f16", NORMA_F16}, {"bf16", NORMA_BF16}, {NULL, 0}};
@@ -31,15 +30,14 @@ const problem_word problem_direction_words[] = {
 const problem_word problem_stats_words[] = {
     {"input", PROBLEM_STATS_INPUT}, {"given", PROBLEM_STATS_GIVEN}, {"saved", PROBLEM_STATS_SAVED}, {NULL, 0}};
 
-const problem_word problem_data_words[] = {
-    {"normal", PROBLEM_NORMAL}, {"offset", PROBLEM_OFFSET}, {"scale", PROBLEM_SCALE}, {"constant", PROBLEM_CONSTANT},
-    {"exact", PROBLEM_EXACT},   {"huge", PROBLEM_HUGE},     {"tiny", PROBLEM_TINY},   {"outlier", PROBLEM_OUTLIER},
-    {"nan", PROBLEM_NAN},       {NULL, 0}};
+const problem_word problem_data_words[] = {{"normal", PROBLEM_NORMAL}, {"offset", PROBLEM_OFFSET},
+                                           {"scale", PROBLEM_SCALE},   {"constant", PROBLEM_CONSTANT},
+                                           {"exact", PROBLEM_EXACT},   {"huge", PROBLEM_HUGE},
+                                           {"tiny", PROBLEM_TINY},     {"outlier", PROBLEM_OUTLIER},
+                                           {"nan", PROBLEM_NAN},       {NULL, 0}};
 
-const problem_word problem_affine_words[] = {{"no", PROBLEM_AFFINE_NONE},
-                                             {"weight", PROBLEM_AFFINE_WEIGHT},
-                                             {"yes", PROBLEM_AFFINE_BOTH},
-                                             {NULL, 0}};
+const problem_word problem_affine_words[] = {
+    {"no", PROBLEM_AFFINE_NONE}, {"weight", PROBLEM_AFFINE_WEIGHT}, {"yes", PROBLEM_AFFINE_BOTH}, {NULL, 0}};
 
 int problem_find_word(const problem_word *table, const char *word, size_t length) {
   for (; table->word; table++) {
@@ -83,34 +81,26 @@ bool problem_fail(norma_error *error, norma_status status, const char *format, .
   return false;
 }
 
-const char *problem_kind_name(problem_kind kind) {
-  return problem_word_of(problem_kind_words, kind);
-}
+const char *problem_kind_name(problem_kind kind) { return problem_word_of(problem_kind_words, kind); }
 
-const char *problem_layout_name(problem_layout layout) {
-  return problem_word_of(problem_layout_words, layout);
-}
+const char *problem_layout_name(problem_layout layout) { return problem_word_of(problem_layout_words, layout); }
 
-const char *problem_data_name(problem_data data) {
-  return problem_word_of(problem_data_words, data);
-}
+const char *problem_data_name(problem_data data) { return problem_word_of(problem_data_words, data); }
 
 const char *problem_role_name(problem_role role) {
-  static const char *const names[PROBLEM_ROLES] = {"x", "style", "dy",  "weight", "bias", "given_mean", "given_var",
-                                                   "y", "mean",  "var", "rstd",   "dx",   "dweight",    "dbias",
-                                                   "dstyle"};
+  static const char *const names[PROBLEM_ROLES] = {"x",          "style",     "dy",      "weight", "bias",
+                                                   "given_mean", "given_var", "y",       "mean",   "var",
+                                                   "rstd",       "dx",        "dweight", "dbias",  "dstyle"};
   return (unsigned)role < PROBLEM_ROLES ? names[role] : "?";
 }
 
 problem_affine problem_default_affine(problem_kind kind) {
   switch (kind) {
-  case PROBLEM_RMS: return PROBLEM_AFFINE_WEIGHT; /* as every model that uses it */
-  case PROBLEM_ADAIN:
-  case PROBLEM_NORM: return PROBLEM_AFFINE_NONE;
-  default: return PROBLEM_AFFINE_BOTH;
+    case PROBLEM_RMS: return PROBLEM_AFFINE_WEIGHT; /* as every model that uses it */
+    case PROBLEM_ADAIN:
+    case PROBLEM_NORM: return PROBLEM_AFFINE_NONE;
+    default: return PROBLEM_AFFINE_BOTH;
   }
 }
 
-bool problem_has_axes(problem_kind kind) {
-  return kind == PROBLEM_LAYER || kind == PROBLEM_RMS;
-}
+bool problem_has_axes(problem_kind kind) { return kind == PROBLEM_LAYER || kind == PROBLEM_RMS; }
