@@ -1,12 +1,6 @@
 /* AdaIN: the statistics of a style tensor become gamma and beta, per unit, of the norm of the content. */
 #include "internal.h"
 
-/* A checked call: the content and the style as two calls of the general machinery. */
-typedef struct adain {
-  norma_layer content_layer, style_layer;  /* gamma and beta change along everything that is kept */
-  norma_call content, style;
-} adain;
-
 static norma_layer affine_per_unit(const norma_layer *layer) {
   norma_layer copy = *layer;
   for (int a = 0; a < copy.axis_count; a++)
@@ -42,7 +36,7 @@ static norma_status check_side(const norma_layer *layer, const char *name, int d
 }
 
 /* Everything but the arrays. */
-static norma_status check(const norma_adain_args *a, adain *made, norma_error *error) {
+static norma_status check(const norma_adain_args *a, norma_adain_call *made, norma_error *error) {
   if (!a) return norma_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
   if (a->size != sizeof *a)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(norma_adain_args) = %zu", a->size, sizeof *a);
@@ -71,7 +65,7 @@ static norma_status check(const norma_adain_args *a, adain *made, norma_error *e
   return NORMA_OK;
 }
 
-static norma_status check_arrays(const norma_adain_args *a, adain *made, bool backward, norma_error *error) {
+static norma_status check_arrays(const norma_adain_args *a, norma_adain_call *made, bool backward, norma_error *error) {
   norma_call *c = &made->content, *s = &made->style;
   bool empty = norma_layer_elements(c->layer) == 0;
   c->y = norma_bind(c->layer, NORMA_ELEMENTS, a->y, a->type, a->y_strides);
@@ -101,7 +95,12 @@ static norma_status check_arrays(const norma_adain_args *a, adain *made, bool ba
                   : norma_check_arguments(c->layer, forward_list, 3, error);
 }
 
-/* Seven numbers per unit and side, at most: two norma_saved, sigma and mean, dgamma and dbeta, a norma_pair. */
+norma_status norma_check_adain(const norma_adain_args *args, bool backward, norma_adain_call *made, norma_error *error) {
+  norma_status status = check(args, made, error);
+  return status ? status : check_arrays(args, made, backward, error);
+}
+
+/* What a call keeps per unit. gamma is sigma_s, beta is mean_s. */
 typedef struct scratch {
   norma_saved *content, *style;
   double *gamma, *beta, *dgamma, *dbeta;
@@ -127,7 +126,7 @@ static size_t lay_out(norma_arena *arena, int64_t units, scratch *s) {
 }
 
 size_t norma_adain_workspace(const norma_adain_args *args) {
-  adain made;
+  norma_adain_call made;
   scratch s;
   return check(args, &made, NULL) ? 0 : lay_out(NULL, norma_layer_units(args->content_layer), &s);
 }
@@ -145,17 +144,14 @@ static void take_style(void *context, int64_t begin, int64_t end) {
   }
 }
 
-static norma_status open_call(const norma_adain_args *args, adain *made, bool backward, norma_arena *arena, scratch *s,
+static norma_status open_call(const norma_adain_args *args, norma_adain_call *made, bool backward, norma_arena *arena, scratch *s,
                               norma_error *error) {
-  norma_status status = check(args, made, error);
-  if (!status) status = check_arrays(args, made, backward, error);
+  norma_status status = norma_check_adain(args, backward, made, error);
   if (status) return status;
   int64_t units = norma_layer_units(&made->content_layer);
   status = norma_arena_open(arena, args->workspace, args->workspace_size, lay_out(NULL, units, s), error);
   if (status) return status;
   lay_out(arena, units, s);
-  made->content.layer = &made->content_layer;
-  made->style.layer = &made->style_layer;
   norma_statistics(&made->content, s->content, NULL);
   norma_statistics(&made->style, s->style, NULL);
   norma_parallel(NULL, units, units, take_style, s);
@@ -165,7 +161,7 @@ static norma_status open_call(const norma_adain_args *args, adain *made, bool ba
 }
 
 norma_status norma_adain(const norma_adain_args *args, norma_error *error) {
-  adain made;
+  norma_adain_call made;
   norma_arena arena;
   scratch s;
   norma_status status = open_call(args, &made, false, &arena, &s, error);
@@ -190,13 +186,16 @@ static void style_gradients(void *context, int64_t begin, int64_t end) {
 }
 
 norma_status norma_adain_backward(const norma_adain_args *args, norma_error *error) {
-  adain made;
+  norma_adain_call made;
   norma_arena arena;
   scratch s;
   norma_status status = open_call(args, &made, true, &arena, &s, error);
   if (status) return status;
-  const norma_operand dgamma = per_unit(&made.content_layer, s.dgamma), dbeta = per_unit(&made.content_layer, s.dbeta);
-  if (args->dstyle) norma_param_gradients(&made.content, s.content, &dgamma, &dbeta);
+  if (args->dstyle) {
+    made.content.dweight = per_unit(&made.content_layer, s.dgamma);
+    made.content.dbias = per_unit(&made.content_layer, s.dbeta);
+    norma_param_gradients(&made.content, s.content);
+  }
   if (args->dcontent) {
     norma_unit_gradients(&made.content, s.content, s.means);
     norma_apply_backward(&made.content, s.content, s.means);

@@ -51,6 +51,10 @@ static norma_status check_operator(const norma_fold_args *a, int64_t channels, n
   if (a->in_channels % groups != 0 || channels % groups != 0)
     return norma_fail(error, NORMA_BAD_SHAPE, "groups is %lld, which does not divide %lld input and %lld output channels",
                       (long long)groups, (long long)a->in_channels, (long long)channels);
+  int64_t kernel = a->kernel_elements ? a->kernel_elements : 1;
+  if (channels > 0 && a->in_channels > INT64_MAX / 8 / channels / kernel)
+    return norma_fail(error, NORMA_BAD_SHAPE, "%lld x %lld channels with %lld kernel elements overflow", (long long)a->in_channels,
+                      (long long)channels, (long long)kernel);
   if (!a->weight || !a->folded_weight || !a->folded_bias)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is NULL", !a->weight ? "weight" : !a->folded_weight ? "folded_weight"
                                                                                                         : "folded_bias");

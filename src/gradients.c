@@ -3,8 +3,6 @@
 
 #include "kernels/kernels.h"
 
-#include <string.h>
-
 /* The arrays that a stretch reads; weight is absent (-1) in the sums per gamma. */
 typedef struct views {
   int x, dy, mean, mean_lo, rstd, scale, weight;
@@ -105,11 +103,10 @@ static void sum_params(void *context, int64_t begin, int64_t end) {
   }
 }
 
-void norma_param_gradients(const norma_call *call, const norma_saved *saved, const norma_operand *dweight,
-                           const norma_operand *dbias) {
-  if (!dweight->data && !dbias->data) return;
+void norma_param_gradients(const norma_call *call, const norma_saved *saved) {
+  if (!call->dweight.data && !call->dbias.data) return;
   job j = job_make(call, saved, NORMA_PARAMS);
-  j.dweight = norma_walk_make(call->layer, &j.reduction.kept, dweight);
-  j.dbias = norma_walk_make(call->layer, &j.reduction.kept, dbias);
+  j.dweight = norma_walk_make(call->layer, &j.reduction.kept, &call->dweight);
+  j.dbias = norma_walk_make(call->layer, &j.reduction.kept, &call->dbias);
   norma_parallel(call->threads, j.reduction.columns, 1, sum_params, &j);
 }

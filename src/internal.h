@@ -138,12 +138,24 @@ typedef struct norma_call {
   norma_type type;
   norma_operand x, y, dy, dx, weight, bias;
   norma_operand given_mean, given_var;  /* present: statistics are given */
-  norma_operand mean, var, rstd;        /* outputs */
+  norma_operand mean, var, rstd;        /* forward's outputs per unit */
+  norma_operand dweight, dbias;         /* backward's outputs per gamma */
   double weight_offset;                 /* added to weight: 1 for the 1 + scale form */
   double eps, alpha;                    /* alpha: y is blended with x; 1 for all but AdaIN */
   int ddof;
   const norma_threads *threads;
 } norma_call;
+
+/* norma.c: checks all arguments and resolves the defaults. */
+norma_status norma_check_forward(const norma_forward_args *args, norma_call *call, norma_error *error);
+norma_status norma_check_backward(const norma_backward_args *args, norma_call *call, norma_error *error);
+
+/* adain.c: the content and the style as two calls; gamma and beta change along everything that is kept. */
+typedef struct norma_adain_call {
+  norma_layer content_layer, style_layer;
+  norma_call content, style;  /* style.y is dstyle */
+} norma_adain_call;
+norma_status norma_check_adain(const norma_adain_args *args, bool backward, norma_adain_call *made, norma_error *error);
 
 /* statistics.c: what normalizes each unit, from x or from given statistics; also the outputs mean, var and rstd, and
  * moments where that is not NULL. */
@@ -156,8 +168,7 @@ typedef struct norma_pair {
   double q, q_xhat;
 } norma_pair;
 void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norma_pair *means);
-void norma_param_gradients(const norma_call *call, const norma_saved *saved, const norma_operand *dweight,
-                           const norma_operand *dbias);
+void norma_param_gradients(const norma_call *call, const norma_saved *saved);
 
 /* elementwise.c: y, and dx, of every element; means is NULL with given statistics. */
 void norma_apply_forward(const norma_call *call, const norma_saved *saved);

@@ -1,8 +1,6 @@
 /* Forward and backward: check everything, then statistics, sums, elements. */
 #include "internal.h"
 
-#include <math.h>
-
 /* The fields that both directions have, so that they are checked once. */
 typedef struct common {
   const norma_layer *layer;
@@ -147,6 +145,11 @@ static norma_status check_forward_arrays(const norma_forward_args *a, const norm
   return status ? status : check_variances(call, error);
 }
 
+norma_status norma_check_forward(const norma_forward_args *args, norma_call *call, norma_error *error) {
+  norma_status status = check_forward(args, call, error);
+  return status ? status : check_forward_arrays(args, call, error);
+}
+
 /* The room that alignment may cost comes on top of what is taken. */
 enum { SLACK = 64 };
 
@@ -159,8 +162,7 @@ size_t norma_forward_workspace(const norma_forward_args *args) {
 norma_status norma_forward(const norma_forward_args *args, norma_error *error) {
   norma_call call;
   norma_arena arena;
-  norma_status status = check_forward(args, &call, error);
-  if (!status) status = check_forward_arrays(args, &call, error);
+  norma_status status = norma_check_forward(args, &call, error);
   if (status) return status;
   size_t needed = norma_forward_workspace(args);
   status = norma_arena_open(&arena, args->workspace, args->workspace_size, needed, error);
@@ -184,13 +186,15 @@ static norma_status check_backward(const norma_backward_args *a, norma_call *cal
   if (status) return status;
   call->dy = norma_bind(a->layer, NORMA_ELEMENTS, a->dy, a->type, a->dy_strides);
   call->dx = norma_bind(a->layer, NORMA_ELEMENTS, a->dx, a->type, a->dx_strides);
+  norma_type param = norma_param_type(a->type);
+  call->dweight = norma_bind(a->layer, NORMA_PARAMS, a->dweight, param, a->dweight_strides);
+  call->dbias = norma_bind(a->layer, NORMA_PARAMS, a->dbias, param, a->dbias_strides);
   if (a->saved && a->given_var)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "saved and given_var are both set: saved holds statistics of x");
   return NORMA_OK;
 }
 
-static norma_status check_backward_arrays(const norma_backward_args *a, const norma_call *call,
-                                          const norma_operand *dweight, const norma_operand *dbias, norma_error *error) {
+static norma_status check_backward_arrays(const norma_backward_args *a, const norma_call *call, norma_error *error) {
   norma_status status = check_present(a->layer, a->x, "x", error);
   if (!status) status = check_present(a->layer, a->dy, "dy", error);
   if (!status) status = check_affine(a->layer, a->weight, "weight", error);
@@ -204,13 +208,18 @@ static norma_status check_backward_arrays(const norma_backward_args *a, const no
       tensor("weight", &call->weight, NORMA_PARAMS, false),
       tensor("given_mean", &call->given_mean, NORMA_UNITS, false),
       tensor("given_var", &call->given_var, NORMA_UNITS, false),
-      tensor("dweight", dweight, NORMA_PARAMS, true),
-      tensor("dbias", dbias, NORMA_PARAMS, true),
+      tensor("dweight", &call->dweight, NORMA_PARAMS, true),
+      tensor("dbias", &call->dbias, NORMA_PARAMS, true),
       structs(a->layer, "saved", a->saved, sizeof *a->saved, false),
   };
   list[2].in_place_of = 2;
   status = norma_check_arguments(a->layer, list, sizeof list / sizeof *list, error);
   return status ? status : check_variances(call, error);
+}
+
+norma_status norma_check_backward(const norma_backward_args *args, norma_call *call, norma_error *error) {
+  norma_status status = check_backward(args, call, error);
+  return status ? status : check_backward_arrays(args, call, error);
 }
 
 size_t norma_backward_workspace(const norma_backward_args *args) {
@@ -222,12 +231,7 @@ size_t norma_backward_workspace(const norma_backward_args *args) {
 norma_status norma_backward(const norma_backward_args *args, norma_error *error) {
   norma_call call;
   norma_arena arena;
-  norma_status status = check_backward(args, &call, error);
-  if (status) return status;
-  norma_type param = norma_param_type(args->type);
-  const norma_operand dweight = norma_bind(args->layer, NORMA_PARAMS, args->dweight, param, args->dweight_strides);
-  const norma_operand dbias = norma_bind(args->layer, NORMA_PARAMS, args->dbias, param, args->dbias_strides);
-  status = check_backward_arrays(args, &call, &dweight, &dbias, error);
+  norma_status status = norma_check_backward(args, &call, error);
   if (status) return status;
   size_t needed = norma_backward_workspace(args);
   status = norma_arena_open(&arena, args->workspace, args->workspace_size, needed, error);
@@ -238,7 +242,7 @@ norma_status norma_backward(const norma_backward_args *args, norma_error *error)
     norma_statistics(&call, own, NULL);
     saved = own;
   }
-  norma_param_gradients(&call, saved, &dweight, &dbias);
+  norma_param_gradients(&call, saved);
   if (args->dx) {  /* last: dx may be dy */
     norma_pair *means = args->given_var ? NULL : norma_arena_take(&arena, unit_bytes(args->layer, sizeof *means));
     if (means) norma_unit_gradients(&call, saved, means);

@@ -2,6 +2,8 @@
  * result is the same with every compiler and instruction set. */
 #include "kernels.h"
 
+#include "float_env.h"
+
 #include <string.h>
 
 static uint32_t float_bits(float value) {
@@ -101,4 +103,16 @@ void norma_store(norma_type type, const double *from, void *to, int64_t stride, 
       break;
     }
   }
+}
+
+void norma_to_double(norma_type type, const void *from, int64_t stride, double *to, int64_t n) {
+  norma_float_env env = norma_float_enter();
+  if (n > 0) norma_load(type, from, stride, to, n);
+  norma_float_leave(env);
+}
+
+void norma_from_double(norma_type type, const double *from, void *to, int64_t stride, int64_t n) {
+  norma_float_env env = norma_float_enter();
+  if (n > 0) norma_store(type, from, to, stride, n);
+  norma_float_leave(env);
 }

@@ -1,0 +1,299 @@
+/* The definition, in plain loops and long double: every formula as norma.h states it, in the order of the elements. */
+#include "internal.h"
+
+#include "kernels/float_env.h"
+#include "kernels/kernels.h"
+
+#include <fenv.h>
+#include <math.h>
+#include <stdlib.h>
+
+typedef long double real;
+
+/* The mean is first + mean: x - first is small and nearly exact, whatever the offset of the data. */
+typedef struct unit {
+  real count, first, mean, var, rstd;
+  real sum_q, sum_q_xhat;
+} unit;
+
+/* Where element i of the tensor lies in an array: its index along each axis times that axis' stride. */
+static int64_t place(const norma_layer *layer, const int64_t stride[], int64_t i) {
+  int64_t offset = 0;
+  for (int a = layer->axis_count - 1; a >= 0; a--) {
+    offset += i % layer->axes[a].length * stride[a];
+    i /= layer->axes[a].length;
+  }
+  return offset;
+}
+
+static real read(const norma_layer *layer, const norma_operand *from, int64_t i, double absent) {
+  double value = absent;
+  if (from->data)
+    norma_load(from->type, from->data + place(layer, from->stride, i) * (int64_t)norma_type_size(from->type), 0, &value, 1);
+  return value;
+}
+
+static int64_t index_of(const norma_layer *layer, norma_extent extent, int64_t i) {
+  norma_operand dense = norma_bind(layer, extent, NULL, NORMA_F64, NULL);
+  return place(layer, dense.stride, i);
+}
+
+static unit *unit_of(const norma_call *call, unit *units, int64_t i) {
+  return &units[index_of(call->layer, NORMA_UNITS, i)];
+}
+
+static real x_of(const norma_call *call, int64_t i) { return read(call->layer, &call->x, i, 0); }
+
+static real xhat_of(const norma_call *call, const unit *u, int64_t i) {
+  return ((x_of(call, i) - u->first) - u->mean) * u->rstd;
+}
+
+static real gamma_of(const norma_call *call, int64_t i) {
+  return read(call->layer, &call->weight, i, 1) + (real)call->weight_offset;
+}
+
+static void take_given(const norma_call *call, unit *units, int64_t elements) {
+  for (int64_t i = 0; i < elements; i++) {
+    unit *u = unit_of(call, units, i);
+    u->first = read(call->layer, &call->given_mean, i, 0);
+    u->var = read(call->layer, &call->given_var, i, 0);
+  }
+}
+
+static void take_from_input(const norma_call *call, unit *units, int64_t elements) {
+  bool rms = call->layer->rms;
+  for (int64_t i = elements - 1; i >= 0; i--) {
+    unit *u = unit_of(call, units, i);
+    u->count++;
+    u->first = rms ? 0 : x_of(call, i);
+  }
+  for (int pass = 0; pass < 2 && !rms; pass++) {  /* the second pass corrects the rounding of the first */
+    for (int64_t i = 0; i < elements; i++) {
+      unit *u = unit_of(call, units, i);
+      u->sum_q += (x_of(call, i) - u->first) - u->mean;
+    }
+    for (int64_t k = 0; k < norma_layer_units(call->layer); k++) {
+      if (units[k].count > 0) units[k].mean += units[k].sum_q / units[k].count;
+      units[k].sum_q = 0;
+    }
+  }
+  for (int64_t i = 0; i < elements; i++) {
+    unit *u = unit_of(call, units, i);
+    real d = (x_of(call, i) - u->first) - u->mean;
+    u->var += d * d / (u->count - call->ddof);
+  }
+}
+
+/* The statistics of every unit; NULL if there is no memory for them. */
+static unit *measure(const norma_call *call) {
+  int64_t elements = norma_layer_elements(call->layer), count = norma_layer_units(call->layer);
+  unit *units = calloc(count > 0 ? (size_t)count : 1, sizeof *units);
+  if (!units) return NULL;
+  bool given = call->given_var.data;
+  if (given) take_given(call, units, elements);
+  else take_from_input(call, units, elements);
+  for (int64_t k = 0; k < count; k++) {
+    real v = units[k].var + (real)call->eps;
+    units[k].rstd = v == 0 ? 0 : 1 / sqrtl(v);
+    if (!given && !isfinite(units[k].var)) units[k].mean = units[k].var = units[k].rstd = NAN;
+  }
+  return units;
+}
+
+/* ------------------------------------------------------------------------------------------------- what is allowed */
+
+/* The error of rounding once to the type, beyond float32 and float64, whose bounds include it. */
+static real rounding(norma_type type, real value) {
+  return type == NORMA_F16 ? 0x1p-11L * value + 0x1p-25L : type == NORMA_BF16 ? 0x1p-8L * value + 0x1p-134L : 0;
+}
+
+static real y_bound(const norma_call *call, const unit *u, real gamma, real xhat, real beta, real other) {
+  real scaled = fabsl(gamma * xhat) + fabsl(beta), blended = fabsl(other), alpha = fabsl((real)call->alpha);
+  real mean = (u->first + u->mean) * u->rstd;
+  real bound = call->type == NORMA_F64
+                   ? 1e-14L * (alpha * (scaled + fabsl(gamma)) + blended) + 1e-305L
+                   : 5e-7L * (alpha * scaled + blended) + 1e-14L * alpha * fabsl(gamma) * (1 + fabsl(mean)) + 1e-37L;
+  return bound + rounding(call->type, alpha * scaled + blended + bound);
+}
+
+static real larger(real a, real b) { return fabsl(b) > a ? fabsl(b) : a; }
+
+/* Gradients of one tensor share a bound, made of its largest gradient and the largest term that went into it. */
+static void put_gradient_bounds(norma_type type, const double *gradient, double *bound, int64_t n, real largest_term) {
+  real largest = 0;
+  if (!gradient || !bound) return;
+  for (int64_t i = 0; i < n; i++) largest = larger(largest, gradient[i]);
+  real all = type == NORMA_F64 ? 1e-12L * (largest + largest_term) + 1e-305L : 1e-5L * largest + 1e-7L * largest_term + 1e-37L;
+  for (int64_t i = 0; i < n; i++) bound[i] = (double)(all + rounding(type, fabsl((real)gradient[i]) + all));
+}
+
+/* --------------------------------------------------------------------------------------------------------- forward */
+
+static void forward(const norma_call *call, unit *units, const norma_reference *out) {
+  for (int64_t i = 0; i < norma_layer_elements(call->layer); i++) {
+    const unit *u = unit_of(call, units, i);
+    real gamma = gamma_of(call, i), beta = read(call->layer, &call->bias, i, 0), xhat = xhat_of(call, u, i);
+    real alpha = (real)call->alpha, other = alpha == 1 ? 0 : (1 - alpha) * x_of(call, i);
+    if (out->y) out->y[i] = (double)(alpha * (xhat * gamma + beta) + other);
+    if (out->y_bound) out->y_bound[i] = (double)y_bound(call, u, gamma, xhat, beta, other);
+  }
+  for (int64_t k = 0; k < norma_layer_units(call->layer); k++) {
+    if (out->mean) out->mean[k] = (double)(units[k].first + units[k].mean);
+    if (out->var) out->var[k] = (double)units[k].var;
+    if (out->rstd) out->rstd[k] = (double)units[k].rstd;
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------------- backward */
+
+/* The sums over each unit and each gamma. Their addends are the terms that bounds speak of. */
+static void sum_gradients(const norma_call *call, unit *units, real *dweight, real *dbias, real largest[2]) {
+  for (int64_t i = 0; i < norma_layer_elements(call->layer); i++) {
+    unit *u = unit_of(call, units, i);
+    real dy = read(call->layer, &call->dy, i, 0), q = dy * gamma_of(call, i), xhat = xhat_of(call, u, i);
+    int64_t param = index_of(call->layer, NORMA_PARAMS, i);
+    u->sum_q += q;
+    u->sum_q_xhat += q * xhat;
+    dweight[param] += dy * xhat;
+    dbias[param] += isnan(u->rstd) ? u->rstd : dy;
+    largest[0] = larger(largest[0], dy * xhat);
+    largest[1] = larger(largest[1], dy);
+  }
+}
+
+static real input_gradients(const norma_call *call, unit *units, double *dx) {
+  real largest = 0, m = (real)norma_layer_unit_elements(call->layer), alpha = (real)call->alpha;
+  for (int64_t i = 0; i < norma_layer_elements(call->layer); i++) {
+    const unit *u = unit_of(call, units, i);
+    real dy = read(call->layer, &call->dy, i, 0), q = dy * gamma_of(call, i);
+    real mean_q = call->layer->rms || call->given_var.data ? 0 : u->sum_q / m;
+    real along = call->given_var.data ? 0 : xhat_of(call, u, i) * u->sum_q_xhat / (m - call->ddof);
+    if (dx) dx[i] = (double)(alpha * (u->rstd * (q - mean_q - along)) + (alpha == 1 ? 0 : (1 - alpha) * dy));
+    largest = larger(larger(larger(largest, u->rstd * q), u->rstd * mean_q), u->rstd * along);
+  }
+  return largest;
+}
+
+static void backward(const norma_call *call, unit *units, real *sums, const norma_reference *out) {
+  int64_t params = norma_layer_params(call->layer);
+  real largest[2] = {0}, *dweight = sums, *dbias = sums + (params > 0 ? params : 1);
+  sum_gradients(call, units, dweight, dbias, largest);
+  for (int64_t p = 0; p < params; p++) {
+    if (out->dweight) out->dweight[p] = (double)dweight[p];
+    if (out->dbias) out->dbias[p] = (double)dbias[p];
+  }
+  norma_type type = norma_param_type(call->type);
+  put_gradient_bounds(type, out->dweight, out->dweight_bound, params, largest[0]);
+  put_gradient_bounds(type, out->dbias, out->dbias_bound, params, largest[1]);
+  real largest_dx = input_gradients(call, units, out->dx);
+  put_gradient_bounds(call->type, out->dx, out->dx_bound, norma_layer_elements(call->layer), largest_dx);
+}
+
+static void style_gradients(const norma_call *style, unit *units, norma_type type, real alpha, const real *dgamma,
+                            const real *dbeta, const norma_reference *out) {
+  real largest = 0, m = (real)norma_layer_unit_elements(style->layer);
+  for (int64_t j = 0; j < norma_layer_elements(style->layer); j++) {
+    const unit *u = unit_of(style, units, j);
+    int64_t k = u - units;
+    real through_mean = alpha * dbeta[k] / m, through_std = alpha * dgamma[k] * xhat_of(style, u, j) / (m - style->ddof);
+    if (out->dstyle) out->dstyle[j] = (double)(through_mean + through_std);
+    largest = larger(larger(largest, through_mean), through_std);
+  }
+  put_gradient_bounds(type, out->dstyle, out->dstyle_bound, norma_layer_elements(style->layer), largest);
+}
+
+/* ------------------------------------------------------------------------------------------------- the four calls */
+
+/* Runs under the standard rounding mode, of x87 too, which computes long double where there is one. */
+typedef struct mode {
+  norma_float_env env;
+  int rounding;
+} mode;
+
+static mode enter(void) {
+  mode before = {norma_float_enter(), fegetround()};
+  fesetround(FE_TONEAREST);
+  return before;
+}
+
+static norma_status leave(mode before, bool enough, norma_error *error) {
+  fesetround(before.rounding);
+  norma_float_leave(before.env);
+  return enough ? NORMA_OK : norma_fail(error, NORMA_NO_MEMORY, "the reference could not allocate its sums");
+}
+
+static real *sums_for(const norma_layer *layer) {
+  int64_t params = norma_layer_params(layer);
+  return calloc(2 * (params > 0 ? (size_t)params : 1), sizeof(real));
+}
+
+static norma_status check_out(norma_status status, const norma_reference *out, norma_error *error) {
+  if (status) return status;
+  if (!out) return norma_fail(error, NORMA_BAD_ARGUMENT, "out is NULL");
+  if (out->size == sizeof *out) return NORMA_OK;
+  return norma_fail(error, NORMA_BAD_ARGUMENT, "out->size is %zu, must be sizeof(norma_reference) = %zu", out->size, sizeof *out);
+}
+
+norma_status norma_reference_forward(const norma_forward_args *args, const norma_reference *out, norma_error *error) {
+  norma_call call;
+  norma_status status = check_out(norma_check_forward(args, &call, error), out, error);
+  if (status) return status;
+  mode before = enter();
+  unit *units = measure(&call);
+  if (units) forward(&call, units, out);
+  free(units);
+  return leave(before, units, error);
+}
+
+norma_status norma_reference_backward(const norma_backward_args *args, const norma_reference *out, norma_error *error) {
+  norma_call call;
+  norma_status status = check_out(norma_check_backward(args, &call, error), out, error);
+  if (status) return status;
+  mode before = enter();
+  unit *units = measure(&call);
+  real *sums = sums_for(call.layer);
+  bool enough = units && sums;
+  if (enough) backward(&call, units, sums, out);
+  free(units);
+  free(sums);
+  return leave(before, enough, error);
+}
+
+/* AdaIN as the conditional norm that it is. gamma and beta are handed over as float64, exact enough for the bounds of
+ * every type but float64's, whose 1e-14 is 45 such roundings. */
+static norma_status adain(const norma_adain_args *args, bool is_backward, const norma_reference *out, norma_error *error) {
+  norma_adain_call made;
+  norma_status status = check_out(norma_check_adain(args, is_backward, &made, error), out, error);
+  if (status) return status;
+  mode before = enter();
+  int64_t count = norma_layer_units(&made.content_layer);
+  unit *content = measure(&made.content), *style = measure(&made.style);
+  double *params = calloc(2 * (count > 0 ? (size_t)count : 1), sizeof *params);
+  real *sums = sums_for(&made.content_layer);
+  bool enough = content && style && params && sums;
+  for (int64_t k = 0; enough && k < count; k++) {
+    params[k] = (double)(style[k].rstd == 0 ? 0 : 1 / style[k].rstd);
+    params[count + k] = (double)(style[k].first + style[k].mean);
+  }
+  if (enough) {
+    made.content.weight = norma_bind(&made.content_layer, NORMA_PARAMS, params, NORMA_F64, NULL);
+    made.content.bias = norma_bind(&made.content_layer, NORMA_PARAMS, params + count, NORMA_F64, NULL);
+    norma_reference only_dx = {.size = sizeof only_dx, .dx = out->dx, .dx_bound = out->dx_bound};
+    if (is_backward) backward(&made.content, content, sums, &only_dx);
+    else forward(&made.content, content, out);
+    if (is_backward) style_gradients(&made.style, style, args->type, (real)made.content.alpha, sums, sums + count, out);
+  }
+  free(content);
+  free(style);
+  free(params);
+  free(sums);
+  return leave(before, enough, error);
+}
+
+norma_status norma_reference_adain(const norma_adain_args *args, const norma_reference *out, norma_error *error) {
+  return adain(args, false, out, error);
+}
+
+norma_status norma_reference_adain_backward(const norma_adain_args *args, const norma_reference *out, norma_error *error) {
+  return adain(args, true, out, error);
+}
