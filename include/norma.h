@@ -451,7 +451,8 @@ NORMA_API norma_status norma_reference_adain(const norma_adain_args *args, const
 NORMA_API norma_status norma_reference_adain_backward(const norma_adain_args *args, const norma_reference *out,
                                                       norma_error *error);
 
-/* Conversions, exact upward and rounded to nearest even downward; elements `stride` apart. */
+/* Conversions, exact upward; downward rounded to nearest even (to the 16-bit types by way of float32), NaN to the
+ * canonical one. Elements of the typed array are `stride` apart. */
 NORMA_API void norma_to_double(norma_type type, const void *from, int64_t stride, double *to, int64_t n);
 NORMA_API void norma_from_double(norma_type type, const double *from, void *to, int64_t stride, int64_t n);
 
