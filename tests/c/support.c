@@ -213,10 +213,12 @@ void *guarded_place(guarded *g, guard_side side, size_t offset, size_t bytes) {
 }
 
 void guarded_check(const guarded *g, const void *data, size_t bytes, const char *name) {
-  const unsigned char *first = data;
-  for (const unsigned char *p = g->start; p < g->start + g->bytes; p++) {
-    if ((p < first || p >= first + bytes) && *p != CANARY) {
-      fail_problem("%s: byte %td of %zu was written", name, p - first, bytes);
+  const unsigned char *first = data, *parts[2][2] = {{g->start, first}, {first + bytes, g->start + g->bytes}};
+  for (int i = 0; i < 2; i++) {
+    const unsigned char *from = parts[i][0], *to = parts[i][1];
+    /* Equal to itself one byte on: all bytes are the first. */
+    if (from < to && (*from != CANARY || memcmp(from, from + 1, (size_t)(to - from - 1)) != 0)) {
+      fail_problem("%s: written %s its %zu bytes", name, i == 0 ? "before" : "behind", bytes);
     }
   }
 }

@@ -14,6 +14,8 @@ static int has_affine(const norma_layer *layer) {
   return (bits & NORMA_AFFINE) != 0;
 }
 
+int64_t trial_params(const trial *t) { return has_affine(&t->layer) ? norma_layer_params(&t->layer) : 0; }
+
 trial trial_new(const norma_layer *layer, norma_type type, uint64_t *seed, double mean, double deviation) {
   int64_t n = norma_layer_elements(layer);
   trial t = {.layer = *layer, .type = type};
@@ -53,8 +55,8 @@ static void workspace_free(unsigned char *base, size_t bytes) {
   free(base);
 }
 
-static tensor tensor_of(const trial *t, layout l, const double *values) {
-  tensor made = tensor_new(t->type, t->layer.ndim, t->layer.shape, l);
+static tensor tensor_of(norma_type type, const norma_layer *layer, layout l, const double *values) {
+  tensor made = tensor_new(type, layer->ndim, layer->shape, l);
   if (values != NULL) {
     tensor_write(&made, values);
   }
@@ -71,7 +73,7 @@ typedef struct narrowed {
 } narrowed;
 
 static void run_forward(const trial *t, const manner *m, const narrowed *p, outcome *o) {
-  tensor x = tensor_of(t, m->x, t->x), other = tensor_of(t, m->y, NULL);
+  tensor x = tensor_of(t->type, &t->layer, m->x, t->x), other = tensor_of(t->type, &t->layer, m->y, NULL);
   tensor *y = m->in_place ? &x : &other;
   norma_forward_args args = {.size = sizeof args, .layer = &t->layer, .type = t->type, .x = x.data,
                              .x_strides = x.strides, .y = y->data, .y_strides = y->strides, .weight = p->weight,
@@ -95,7 +97,8 @@ static void run_forward(const trial *t, const manner *m, const narrowed *p, outc
 }
 
 static void run_backward(const trial *t, const manner *m, const narrowed *p, outcome *o) {
-  tensor x = tensor_of(t, m->x, t->x), dy = tensor_of(t, m->dy, t->dy), other = tensor_of(t, m->dx, NULL);
+  tensor x = tensor_of(t->type, &t->layer, m->x, t->x), dy = tensor_of(t->type, &t->layer, m->dy, t->dy);
+  tensor other = tensor_of(t->type, &t->layer, m->dx, NULL);
   tensor *dx = m->in_place ? &dy : &other;
   norma_backward_args args = {.size = sizeof args, .layer = &t->layer, .type = t->type, .x = x.data,
                               .x_strides = x.strides, .dy = dy.data, .dy_strides = dy.strides, .dx = dx->data,
@@ -174,6 +177,143 @@ void assert_same_outcome(const trial *t, const outcome *got, const outcome *expe
       assert_same_bits("moments", NORMA_F64, &got->moments[u].mean, &expected->moments[u].mean, 4);
     }
   }
+}
+
+void element_maps(const norma_layer *layer, int64_t *unit, int64_t *param) {
+  int64_t elements = norma_layer_elements(layer);
+  for (int64_t i = 0; i < elements; i++) {
+    int64_t rest = i, units = 1, params = 1;
+    unit[i] = param[i] = 0;
+    for (int k = layer->axis_count - 1; k >= 0; k--) {
+      int64_t length = layer->axes[k].length, at = rest % length;
+      rest /= length;
+      if (!(layer->axes[k].bits & NORMA_SHARE)) {
+        unit[i] += at * units;
+        units *= length;
+      }
+      if (layer->axes[k].bits & NORMA_AFFINE) {
+        param[i] += at * params;
+        params *= length;
+      }
+    }
+  }
+}
+
+/* ----------------------------------------------------------------------------------------------------- AdaIN --- */
+
+adain_trial adain_new(const norma_layer *content, const norma_layer *style, norma_type type, uint64_t *seed) {
+  adain_trial t = {.content_layer = *content, .style_layer = *style, .type = type};
+  t.content = random_array(seed, type, norma_layer_elements(content), 2, 1);
+  t.style = random_array(seed, type, norma_layer_elements(style), -1, 3);
+  t.dy = random_array(seed, type, norma_layer_elements(content), 0, 1);
+  return t;
+}
+
+void adain_free(adain_trial *t) {
+  free(t->content);
+  free(t->style);
+  free(t->dy);
+}
+
+/* Both directions: forward when there is no dy. */
+static void adain_call(norma_adain_args *args, const manner *m) {
+  unsigned char *base = NULL;
+  if (m->own_workspace) {
+    args->workspace_size = norma_adain_workspace(args);
+    base = workspace_new(args->workspace_size);
+    args->workspace = base + PAD;
+  }
+  norma_error error;
+  assert_ok(args->dy == NULL ? norma_adain(args, &error) : norma_adain_backward(args, &error), &error);
+  workspace_free(base, args->workspace_size);
+}
+
+static norma_adain_args adain_args(const adain_trial *t, const manner *m, const tensor *content, const tensor *style) {
+  return (norma_adain_args){.size = sizeof(norma_adain_args), .content_layer = &t->content_layer,
+                            .style_layer = &t->style_layer, .type = t->type, .content = content->data,
+                            .style = style->data, .content_strides = content->strides,
+                            .style_strides = style->strides, .alpha = t->alpha, .content_eps = t->content_eps,
+                            .style_eps = t->style_eps, .content_ddof = t->content_ddof,
+                            .style_ddof = t->style_ddof, .flags = t->flags, .threads = m->threads};
+}
+
+adain_outcome adain_run(const adain_trial *t, const manner *m) {
+  adain_outcome o;
+  tensor content = tensor_of(t->type, &t->content_layer, m->x, t->content);
+  tensor style = tensor_of(t->type, &t->style_layer, m->style, t->style);
+  tensor dy = tensor_of(t->type, &t->content_layer, m->dy, t->dy);
+  tensor y = tensor_of(t->type, &t->content_layer, m->y, NULL);
+  tensor dcontent = tensor_of(t->type, &t->content_layer, m->dx, NULL);
+  tensor dstyle = tensor_of(t->type, &t->style_layer, m->dstyle, NULL);
+
+  norma_adain_args args = adain_args(t, m, &content, &style);
+  tensor *into = m->in_place ? &dy : &dcontent;
+  args.dy = dy.data;
+  args.dy_strides = dy.strides;
+  args.dcontent = into->data;
+  args.dcontent_strides = into->strides;
+  args.dstyle = dstyle.data;
+  args.dstyle_strides = dstyle.strides;
+  adain_call(&args, m);
+  o.dcontent = tensor_read(into);
+  o.dstyle = tensor_read(&dstyle);
+
+  args = adain_args(t, m, &content, &style);
+  into = m->in_place ? &content : &y;
+  args.y = into->data;
+  args.y_strides = into->strides;
+  adain_call(&args, m);
+  o.y = tensor_read(into);
+
+  tensor *const all[] = {&content, &style, &dy, &y, &dcontent, &dstyle};
+  static const char *const names[] = {"content", "style", "dy", "y", "dcontent", "dstyle"};
+  for (size_t i = 0; i < COUNT(all); i++) {
+    tensor_check_gaps(all[i], names[i]);
+    tensor_free(all[i]);
+  }
+  return o;
+}
+
+void adain_outcome_free(adain_outcome *o) {
+  free(o->y);
+  free(o->dcontent);
+  free(o->dstyle);
+}
+
+void assert_same_adain(const adain_trial *t, const adain_outcome *got, const adain_outcome *expected) {
+  assert_same_bits("y", t->type, got->y, expected->y, norma_layer_elements(&t->content_layer));
+  assert_same_bits("dcontent", t->type, got->dcontent, expected->dcontent, norma_layer_elements(&t->content_layer));
+  assert_same_bits("dstyle", t->type, got->dstyle, expected->dstyle, norma_layer_elements(&t->style_layer));
+}
+
+/* --------------------------------------------------------------------------------------------------- samples --- */
+
+int sample_pair(int index, const char **name, norma_layer *content, norma_layer *style) {
+  static const struct {
+    const char *name, *pattern, *sizes;
+    int ndim;
+    int64_t content[5], style[5];
+  } pairs[] = {
+      {"AdaIN 3-D", "n c [l]", NULL, 3, {2, 3, 19}, {2, 3, 35}},
+      {"AdaIN 4-D", "n c [h w]", NULL, 4, {3, 5, 9, 8}, {3, 5, 4, 6}},
+      {"AdaIN 5-D", "n c [d h w]", NULL, 5, {2, 3, 2, 3, 4}, {2, 3, 3, 2, 5}},
+      {"AdaIN of groups", "n (g [k]) [h w]", "g=2", 4, {2, 6, 4, 3}, {2, 8, 3, 5}},
+      {"AdaIN of tokens", "n t [d]", NULL, 3, {2, 3, 20}, {2, 3, 18}},
+      {"AdaIN of the batch", "[n] c [h w]", NULL, 4, {3, 4, 3, 5}, {2, 4, 4, 3}},
+  };
+  if (index >= (int)COUNT(pairs)) {
+    return 0;
+  }
+  norma_error error;
+  *name = pairs[index].name;
+  problem_is("%s: '%s'", pairs[index].name, pairs[index].pattern);
+  assert_ok(norma_layer_parse(content, pairs[index].pattern, "", pairs[index].sizes, pairs[index].ndim,
+                              pairs[index].content, &error),
+            &error);
+  assert_ok(norma_layer_parse(style, pairs[index].pattern, "", pairs[index].sizes, pairs[index].ndim,
+                              pairs[index].style, &error),
+            &error);
+  return 1;
 }
 
 int sample_layer(int index, const char **name, norma_layer *layer) {

@@ -1,5 +1,5 @@
 /* One call of forward and one of backward with everything they return, in every manner of calling that may not change
- * the result. */
+ * the result; and the same for AdaIN. */
 #ifndef NORMA_TESTS_TRIAL_H
 #define NORMA_TESTS_TRIAL_H
 
@@ -20,9 +20,10 @@ typedef struct trial {
 /* And how it is computed, which may change nothing. Zero: dense, nothing shared, statistics recomputed in backward. */
 typedef struct manner {
   layout x, y, dy, dx;
-  int in_place;        /* y is x, dx is dy */
+  layout style, dstyle; /* AdaIN: x is the content, dx its gradient */
+  int in_place;         /* y is x, dx is dy */
   int use_saved;
-  int own_workspace;   /* of the size asked for, full of NaN */
+  int own_workspace;    /* of the size asked for, full of NaN */
   const norma_threads *threads;
 } manner;
 
@@ -41,6 +42,33 @@ outcome trial_run(const trial *t, const manner *m);
 void outcome_free(outcome *o);
 /* Fails unless all results have the same bits. */
 void assert_same_outcome(const trial *t, const outcome *got, const outcome *expected);
+
+/* The number of elements that the trial's dweight and dbias have; 0 for a layer without gamma and beta. */
+int64_t trial_params(const trial *t);
+
+/* The unit and the gamma (0 without any) of each element, in the order of the pattern. */
+void element_maps(const norma_layer *layer, int64_t *unit, int64_t *param);
+
+typedef struct adain_trial {
+  norma_layer content_layer, style_layer;
+  norma_type type;
+  double alpha, content_eps, style_eps;
+  int content_ddof, style_ddof;
+  unsigned flags;
+  double *content, *style, *dy;
+} adain_trial;
+
+typedef struct adain_outcome {
+  void *y, *dcontent, *dstyle;
+} adain_outcome;
+
+adain_trial adain_new(const norma_layer *content, const norma_layer *style, norma_type type, uint64_t *seed);
+void adain_free(adain_trial *t);
+adain_outcome adain_run(const adain_trial *t, const manner *m);
+void adain_outcome_free(adain_outcome *o);
+void assert_same_adain(const adain_trial *t, const adain_outcome *got, const adain_outcome *expected);
+/* Pairs of layers with equal units and different sizes. Returns 0 behind the last pair. */
+int sample_pair(int index, const char **name, norma_layer *content, norma_layer *style);
 
 /* Layers of 1 to 5 dimensions, all kinds, small shapes; name and layer are set. Returns 0 behind the last one. */
 int sample_layer(int index, const char **name, norma_layer *layer);
