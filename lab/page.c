@@ -78,8 +78,8 @@ static void finding(FILE *out, const char *between, double brightness, double co
 static void question(FILE *out, const lab_view views[VIEWS]) {
   fputs("<h1>What does a normalization layer keep, and what does it erase?</h1>\n"
         "<p>A normalization layer takes sets of elements and gives each set mean 0 and variance 1. The layers differ\n"
-        "in one thing: which elements form a set. Differences between sets are lost, differences within a set stay.\n"
-        "Here that is measured on feature maps of real pictures.</p>\n<ul>\n",
+        "in one thing: which elements form a set. Differences between sets are lost, differences within a set keep\n"
+        "their proportions. Here that is measured on feature maps of real pictures.</p>\n<ul>\n",
         out);
   for (int i = 1; i < VIEWS; i++) {
     fprintf(out, "<li><b>%c%s norm</b> <code>%s</code>, %lld means.", toupper((unsigned char)views[i].name[0]),

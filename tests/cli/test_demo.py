@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DEMO = ROOT / "build" / "norma-demo"
+BUILD = pathlib.Path(os.environ.get("NORMA_BUILD", ROOT / "build"))
+DEMO = BUILD / "norma-demo"
 DATA = pathlib.Path("/usr/share/datasets/fashion-mnist")
 PICTURES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 LAYERS = ["batch", "layer", "instance", "group"]
@@ -196,7 +197,8 @@ def test_commands_of_the_page_work(report):
     commands = re.search(r"<pre>(.*?)</pre>", page, re.S).group(1).strip().splitlines()
     assert [c.split()[:2] for c in commands] == [["build/norma", c] for c in ("explain", "check", "apply")]
     for command in commands:
-        result = subprocess.run(shlex.split(command), cwd=ROOT, capture_output=True, text=True, timeout=60)
+        words = [BUILD / "norma", *shlex.split(command)[1:]]
+        result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert result.returncode == 0, command + "\n" + result.stdout + result.stderr
     x = np.load(folder / "input.npy").astype(float)
     expected = normalize(x.reshape(10, 4, 2, 28, 28), (2, 3, 4)).reshape(x.shape)
