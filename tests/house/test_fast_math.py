@@ -8,12 +8,10 @@ from conftest import ROOT, library_sources
 
 @pytest.mark.parametrize("flag", ["-ffast-math", "-Ofast", "-ffinite-math-only"])
 def test_is_refused(flag):
-    refused = []
+    accepted = []
     for source in library_sources():
-        done = subprocess.run(["cc", "-std=c11", flag, "-fsyntax-only", "-I", ROOT / "include",
-                               "-I", ROOT / "src", source], text=True,
-                              stderr=subprocess.PIPE)
-        if done.returncode != 0:
-            assert "#error" in done.stderr and "-ffast-math" in done.stderr, done.stderr
-            refused.append(source.name)
-    assert refused == [source.name for source in library_sources()]
+        done = subprocess.run(["cc", "-std=c11", flag, "-fsyntax-only", "-I", ROOT / "include", "-I", ROOT / "src", source],
+                              text=True, stderr=subprocess.PIPE)
+        if done.returncode == 0 or "#error" not in done.stderr:
+            accepted.append(f"{source.name}: {done.stderr}")
+    assert not accepted, "\n".join(accepted)
