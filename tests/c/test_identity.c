@@ -13,8 +13,8 @@ static const double offset_for_type[] = {[NORMA_F32] = 300, [NORMA_F64] = 1e6, [
 static layout any_layout(uint64_t *seed) { return (layout)random_below(seed, LAYOUT_COUNT); }
 
 static void compare(const trial *t, const char *name, const outcome *expected, const manner *m) {
-  problem_is("%s %s: x %s, y %s, dy %s, dx %s, in place %d, saved %d, own workspace %d", name,
-             norma_type_name(t->type), layout_name(m->x), layout_name(m->y), layout_name(m->dy), layout_name(m->dx),
+  problem_is("%s %s: x %s, y %s, dy %s, dx %s, parameters %s, in place %d, saved %d, own workspace %d", name,
+             norma_type_name(t->type), layout_name(m->x), layout_name(m->y), layout_name(m->dy), layout_name(m->dx), layout_name(m->params),
              m->in_place, m->use_saved, m->own_workspace);
   outcome got = trial_run(t, m);
   assert_same_outcome(t, &got, expected);
@@ -30,7 +30,7 @@ static void every_manner(const trial *t, const char *name, uint64_t *seed) {
   for (int i = 0; i < 8; i++) {
     compare(t, name, &expected,
             &(manner){.x = any_layout(seed), .y = any_layout(seed), .dy = any_layout(seed), .dx = any_layout(seed),
-                      .in_place = i & 1, .use_saved = i >> 1 & 1, .own_workspace = i >> 2 & 1});
+                      .params = any_layout(seed), .in_place = i & 1, .use_saved = i >> 1 & 1, .own_workspace = i >> 2 & 1});
   }
   outcome_free(&expected);
 }

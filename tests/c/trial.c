@@ -63,23 +63,45 @@ static tensor tensor_of(norma_type type, const norma_layer *layer, layout l, con
   return made;
 }
 
-static void *optional(norma_type type, const double *values, int64_t n) {
-  return values != NULL ? from_doubles(type, values, n) : NULL;
+/* Arrays per gamma (bit NORMA_AFFINE set) or per unit (bit NORMA_SHARE clear), with strides per dimension. */
+typedef struct small_arrays {
+  tensor weight, bias, dweight, dbias, mean, var;
+} small_arrays;
+
+/* An array without values to hold is one for a gradient. absent: no array. */
+static tensor small_array(const trial *t, unsigned bit, layout l, const double *values, int absent) {
+  if (absent) {
+    return (tensor){.data = NULL};
+  }
+  int64_t shape[NORMA_MAX_DIMS] = {1, 1, 1, 1, 1, 1, 1, 1};
+  int varies[NORMA_MAX_DIMS] = {0};
+  for (int k = 0; k < t->layer.axis_count; k++) {
+    const norma_axis *axis = &t->layer.axes[k];
+    if ((bit == NORMA_AFFINE) == ((axis->bits & bit) != 0)) {
+      shape[axis->dim] *= axis->length;
+      varies[axis->dim] = 1;
+    }
+  }
+  tensor array = tensor_new(norma_param_type(t->type), t->layer.ndim, shape, l);
+  if (values != NULL) {
+    tensor_write(&array, values);
+  }
+  for (int d = 0; d < t->layer.ndim; d++) {
+    array.strides[d] = varies[d] ? array.strides[d] : INT64_MAX;  /* must be ignored */
+  }
+  return array;
 }
 
-/* The parameters and given statistics of a trial in the parameter type. */
-typedef struct narrowed {
-  void *weight, *bias, *mean, *var;
-} narrowed;
-
-static void run_forward(const trial *t, const manner *m, const narrowed *p, outcome *o) {
+static void run_forward(const trial *t, const manner *m, const small_arrays *p, outcome *o) {
   tensor x = tensor_of(t->type, &t->layer, m->x, t->x), other = tensor_of(t->type, &t->layer, m->y, NULL);
   tensor *y = m->in_place ? &x : &other;
   norma_forward_args args = {.size = sizeof args, .layer = &t->layer, .type = t->type, .x = x.data,
-                             .x_strides = x.strides, .y = y->data, .y_strides = y->strides, .weight = p->weight,
-                             .bias = p->bias, .eps = t->eps, .ddof = t->ddof, .flags = t->flags,
-                             .given_mean = p->mean, .given_var = p->var, .mean = o->mean, .rstd = o->rstd,
-                             .var = o->var, .saved = o->saved, .moments = o->moments, .threads = m->threads};
+                             .x_strides = x.strides, .y = y->data, .y_strides = y->strides,
+                             .weight = p->weight.data, .weight_strides = p->weight.strides, .bias = p->bias.data,
+                             .bias_strides = p->bias.strides, .eps = t->eps, .ddof = t->ddof, .flags = t->flags,
+                             .given_mean = p->mean.data, .given_var = p->var.data, .given_strides = p->var.strides,
+                             .mean = o->mean, .rstd = o->rstd, .var = o->var, .saved = o->saved,
+                             .moments = o->moments, .threads = m->threads};
   unsigned char *base = NULL;
   if (m->own_workspace) {
     args.workspace_size = norma_forward_workspace(&args);
@@ -96,16 +118,18 @@ static void run_forward(const trial *t, const manner *m, const narrowed *p, outc
   tensor_free(&other);
 }
 
-static void run_backward(const trial *t, const manner *m, const narrowed *p, outcome *o) {
+static void run_backward(const trial *t, const manner *m, const small_arrays *p, outcome *o) {
   tensor x = tensor_of(t->type, &t->layer, m->x, t->x), dy = tensor_of(t->type, &t->layer, m->dy, t->dy);
   tensor other = tensor_of(t->type, &t->layer, m->dx, NULL);
   tensor *dx = m->in_place ? &dy : &other;
   norma_backward_args args = {.size = sizeof args, .layer = &t->layer, .type = t->type, .x = x.data,
                               .x_strides = x.strides, .dy = dy.data, .dy_strides = dy.strides, .dx = dx->data,
-                              .dx_strides = dx->strides, .weight = p->weight, .dweight = o->dweight,
-                              .dbias = o->dbias, .eps = t->eps, .ddof = t->ddof, .flags = t->flags,
-                              .given_mean = p->mean, .given_var = p->var, .saved = m->use_saved ? o->saved : NULL,
-                              .threads = m->threads};
+                              .dx_strides = dx->strides, .weight = p->weight.data,
+                              .weight_strides = p->weight.strides, .dweight = p->dweight.data,
+                              .dweight_strides = p->dweight.strides, .dbias = p->dbias.data,
+                              .dbias_strides = p->dbias.strides, .eps = t->eps, .ddof = t->ddof, .flags = t->flags,
+                              .given_mean = p->mean.data, .given_var = p->var.data, .given_strides = p->var.strides,
+                              .saved = m->use_saved ? o->saved : NULL, .threads = m->threads};
   unsigned char *base = NULL;
   if (m->own_workspace) {
     args.workspace_size = norma_backward_workspace(&args);
@@ -124,16 +148,26 @@ static void run_backward(const trial *t, const manner *m, const narrowed *p, out
   tensor_free(&other);
 }
 
-outcome trial_run(const trial *t, const manner *m) {
-  norma_type ptype = norma_param_type(t->type);
-  int64_t units = norma_layer_units(&t->layer), params = norma_layer_params(&t->layer);
-  narrowed p = {optional(ptype, t->weight, params), optional(ptype, t->bias, params),
-                optional(ptype, t->given_mean, units), optional(ptype, t->given_var, units)};
-  outcome o = {.y = NULL};
-  if (has_affine(&t->layer)) {
-    o.dweight = calloc((size_t)params + 1, sizeof(double));
-    o.dbias = calloc((size_t)params + 1, sizeof(double));
+static void *read_small(tensor *array, const char *name) {
+  if (array->data == NULL) {
+    return NULL;
   }
+  for (int d = 0; d < array->ndim; d++) {
+    array->strides[d] = array->strides[d] == INT64_MAX ? 0 : array->strides[d];
+  }
+  tensor_check_gaps(array, name);
+  return tensor_read(array);
+}
+
+outcome trial_run(const trial *t, const manner *m) {
+  int64_t units = norma_layer_units(&t->layer);
+  small_arrays p = {small_array(t, NORMA_AFFINE, m->params, t->weight, t->weight == NULL),
+                    small_array(t, NORMA_AFFINE, m->params, t->bias, t->bias == NULL),
+                    small_array(t, NORMA_AFFINE, m->params, NULL, !has_affine(&t->layer)),
+                    small_array(t, NORMA_AFFINE, m->params, NULL, !has_affine(&t->layer)),
+                    small_array(t, NORMA_SHARE, m->params, t->given_mean, t->given_mean == NULL),
+                    small_array(t, NORMA_SHARE, m->params, t->given_var, t->given_var == NULL)};
+  outcome o = {.y = NULL};
   if (t->given_var == NULL) {
     o.mean = calloc((size_t)units + 1, sizeof(double));
     o.rstd = calloc((size_t)units + 1, sizeof(double));
@@ -143,10 +177,12 @@ outcome trial_run(const trial *t, const manner *m) {
   }
   run_forward(t, m, &p, &o);
   run_backward(t, m, &p, &o);
-  free(p.weight);
-  free(p.bias);
-  free(p.mean);
-  free(p.var);
+  o.dweight = read_small(&p.dweight, "dweight");
+  o.dbias = read_small(&p.dbias, "dbias");
+  tensor *const all[] = {&p.weight, &p.bias, &p.dweight, &p.dbias, &p.mean, &p.var};
+  for (size_t i = 0; i < COUNT(all); i++) {
+    tensor_free(all[i]);
+  }
   return o;
 }
 

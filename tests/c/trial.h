@@ -21,6 +21,7 @@ typedef struct trial {
 typedef struct manner {
   layout x, y, dy, dx;
   layout style, dstyle; /* AdaIN: x is the content, dx its gradient */
+  layout params;        /* weight, bias, their gradients and given statistics */
   int in_place;         /* y is x, dx is dy */
   int use_saved;
   int own_workspace;    /* of the size asked for, full of NaN */
