@@ -275,6 +275,21 @@ static void extreme_gradients_and_parameters(void **state) {
   }
 }
 
+/* Infinite, as the exact sum rounds to float64, and not the NaN of Inf - Inf. */
+static void sums_beyond_float64_are_infinite(void **state) {
+  (void)state;
+  norma_layer layer = parsed("[n] c", "c", 2, (int64_t[]){4, 2});
+  const double x[] = {1, 8, 2, 7, 3, 6, 5, 5}, dy[] = {1e308, -1e308, 1e308, -1e308, 1e308, -1e308, 1e308, -1e308};
+  double dbias[2];
+  norma_backward_args args = {.size = sizeof args, .layer = &layer, .type = NORMA_F64, .x = x, .dy = dy,
+                              .dbias = dbias};
+  assert_ok(norma_backward(&args, &error), &error);
+  problem_is("dbias is %g and %g", dbias[0], dbias[1]);
+  if (!(dbias[0] == INFINITY && dbias[1] == -INFINITY)) {
+    fail_problem("not Inf and -Inf");
+  }
+}
+
 static void given_statistics_close_to_the_data(void **state) {
   (void)state;
   static const struct {
@@ -347,6 +362,7 @@ int main(void) {
       cmocka_unit_test(batch_norm_over_a_million_tiny_runs),
       cmocka_unit_test(ones_add_up_to_the_number_of_rows),
       cmocka_unit_test(extreme_gradients_and_parameters),
+      cmocka_unit_test(sums_beyond_float64_are_infinite),
       cmocka_unit_test(given_statistics_close_to_the_data),
       cmocka_unit_test(adain_between_hard_tensors),
   };
