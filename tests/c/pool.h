@@ -7,12 +7,12 @@
 typedef enum pool_order { POOL_IN_ORDER, POOL_REVERSED, POOL_SHUFFLED } pool_order;
 
 typedef struct pool {
-  int threads;        /* 0: the calling thread alone */
+  int threads; /* 0: the calling thread alone */
   pool_order order;
   uint64_t seed;
-  uint64_t control;   /* for the threads of the pool: the floating-point control register, unless 0 */
-  int control_kept;   /* out: 0 once a task has left the register changed */
-  int64_t calls;      /* out: how often run was called, and the largest count */
+  uint64_t control; /* for the threads of the pool: the floating-point control register, unless 0 */
+  int control_kept; /* out: 0 once a task has left the register changed */
+  int64_t calls;    /* out: how often run was called, and the largest count */
   int64_t largest;
 } pool;
 

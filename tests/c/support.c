@@ -117,6 +117,14 @@ tensor tensor_new(norma_type type, int ndim, const int64_t *shape, layout l) {
   return t;
 }
 
+tensor tensor_of(norma_type type, const norma_layer *layer, layout l, const double *values) {
+  tensor made = tensor_new(type, layer->ndim, layer->shape, l);
+  if (values != NULL) {
+    tensor_write(&made, values);
+  }
+  return made;
+}
+
 void tensor_free(tensor *t) { free(t->base); }
 
 /* Where element i of the logical order lies. */
@@ -191,6 +199,20 @@ double *to_doubles(norma_type type, const void *values, int64_t n) {
   return wide;
 }
 
+double y_error(norma_type type) {
+  static const double errors[] = {
+      [NORMA_F32] = 5e-7, [NORMA_F64] = 2e-14, [NORMA_F16] = 0x1.01p-11, [NORMA_BF16] = 0x1.01p-8};
+  return errors[type];
+}
+
+double largest(const double *values, int64_t n) {
+  double most = 0;
+  for (int64_t i = 0; i < n; i++) {
+    most = fmax(most, fabs(values[i]));
+  }
+  return most;
+}
+
 /* ---------------------------------------------------------------------------------------------- guard pages --- */
 
 guarded guarded_new(size_t bytes) {
@@ -221,6 +243,23 @@ void guarded_check(const guarded *g, const void *data, size_t bytes, const char 
       fail_problem("%s: written %s its %zu bytes", name, i == 0 ? "before" : "behind", bytes);
     }
   }
+}
+
+unsigned char *workspace_new(size_t bytes) {
+  unsigned char *base = aligned_alloc(64, (bytes + 2 * WORKSPACE_PAD + 63) / 64 * 64);
+  memset(base, CANARY, WORKSPACE_PAD);
+  memset(base + WORKSPACE_PAD, 0xFF, bytes);
+  memset(base + WORKSPACE_PAD + bytes, CANARY, WORKSPACE_PAD);
+  return base;
+}
+
+void workspace_free(unsigned char *base, size_t bytes) {
+  for (size_t i = 0; base != NULL && i < WORKSPACE_PAD; i++) {
+    if (base[i] != CANARY || base[WORKSPACE_PAD + bytes + i] != CANARY) {
+      fail_problem("written beside the workspace of %zu bytes", bytes);
+    }
+  }
+  free(base);
 }
 
 /* ------------------------------------------------------------------------- the floating-point control register --- */

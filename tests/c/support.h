@@ -24,8 +24,8 @@ void assert_ok(norma_status status, const norma_error *error);
 
 /* ---------------------------------------------------------------------------------------------------- random --- */
 
-uint64_t random_bits(uint64_t *state);    /* splitmix64; any seed is good */
-double random_uniform(uint64_t *state);   /* [0, 1) */
+uint64_t random_bits(uint64_t *state);  /* splitmix64; any seed is good */
+double random_uniform(uint64_t *state); /* [0, 1) */
 double random_normal(uint64_t *state);
 int64_t random_below(uint64_t *state, int64_t n);
 /* n new numbers mean + deviation * normal, rounded to the type, so that norma_from_double is exact. free() them. */
@@ -39,11 +39,11 @@ typedef enum layout {
   LAYOUT_DENSE,
   LAYOUT_CHANNELS_LAST,
   LAYOUT_BATCH_LAST,
-  LAYOUT_REVERSED,    /* the first axis varies fastest */
-  LAYOUT_SLICED,      /* every second element of every axis of a larger tensor */
-  LAYOUT_NEGATIVE,    /* all strides negative */
-  LAYOUT_MIXED,       /* channels last, every third element, some axes backwards, padded rows */
-  LAYOUT_MISALIGNED,  /* dense, one element after a 64-byte boundary */
+  LAYOUT_REVERSED,   /* the first axis varies fastest */
+  LAYOUT_SLICED,     /* every second element of every axis of a larger tensor */
+  LAYOUT_NEGATIVE,   /* all strides negative */
+  LAYOUT_MIXED,      /* channels last, every third element, some axes backwards, padded rows */
+  LAYOUT_MISALIGNED, /* dense, one element after a 64-byte boundary */
   LAYOUT_COUNT
 } layout;
 
@@ -54,12 +54,14 @@ typedef struct tensor {
   int ndim;
   int64_t shape[NORMA_MAX_DIMS], strides[NORMA_MAX_DIMS];
   int64_t elements;
-  unsigned char *base;  /* the whole allocation; what is no element of the tensor holds a canary */
+  unsigned char *base; /* the whole allocation; what is no element of the tensor holds a canary */
   size_t bytes;
-  void *data;  /* element 0, ..., 0 */
+  void *data; /* element 0, ..., 0 */
 } tensor;
 
 tensor tensor_new(norma_type type, int ndim, const int64_t *shape, layout l);
+/* A tensor of a layer's shape with these values, or with canaries for NULL. */
+tensor tensor_of(norma_type type, const norma_layer *layer, layout l, const double *values);
 void tensor_free(tensor *t);
 /* Writes a dense row-major array of doubles, rounded to the type. */
 void tensor_write(tensor *t, const double *dense);
@@ -72,6 +74,9 @@ void tensor_check_gaps(const tensor *t, const char *name);
 
 /* Fails at the first of n elements whose bits differ, and prints the problem, the name, the index and both values. */
 void assert_same_bits(const char *name, norma_type type, const void *got, const void *expected, int64_t n);
+/* The relative error of y that norma.h allows; for narrow types with their own rounding. */
+double y_error(norma_type type);
+double largest(const double *values, int64_t n);
 /* New arrays; free() them. */
 void *from_doubles(norma_type type, const double *values, int64_t n);
 double *to_doubles(norma_type type, const void *values, int64_t n);
@@ -95,6 +100,12 @@ void guarded_free(guarded *g);
 void *guarded_place(guarded *g, guard_side side, size_t offset, size_t bytes);
 /* Fails if anything but the `bytes` bytes at data was changed. */
 void guarded_check(const guarded *g, const void *data, size_t bytes, const char *name);
+
+/* A workspace of this size, full of NaN, that begins WORKSPACE_PAD bytes after the returned base, between canaries. */
+enum { WORKSPACE_PAD = 64 };
+unsigned char *workspace_new(size_t bytes);
+/* Frees it; fails if a canary was written. base may be NULL. */
+void workspace_free(unsigned char *base, size_t bytes);
 
 /* ------------------------------------------------------------------------- the floating-point control register --- */
 

@@ -10,7 +10,7 @@
 
 static const manner plain = {.in_place = 0};
 static const double step = 1e-3, tolerance = 1e-9;
-enum { CHECKED = 24 };  /* elements checked one by one, at most, in each array */
+enum { CHECKED = 24 }; /* elements checked one by one, at most, in each array */
 
 /* What is differentiated: L as a function of arrays that may be changed in place. */
 typedef struct function {
@@ -32,9 +32,17 @@ static double layer_value(const void *context) {
   int64_t elements = norma_layer_elements(&t->layer);
   double *y = malloc(sizeof(double) * (size_t)elements);
   norma_error error;
-  assert_ok(norma_forward(&(norma_forward_args){.size = sizeof(norma_forward_args), .layer = &t->layer, .type = NORMA_F64,
-                                                .x = t->x, .y = y, .weight = t->weight, .bias = t->bias, .eps = t->eps,
-                                                .ddof = t->ddof, .flags = t->flags, .given_mean = t->given_mean,
+  assert_ok(norma_forward(&(norma_forward_args){.size = sizeof(norma_forward_args),
+                                                .layer = &t->layer,
+                                                .type = NORMA_F64,
+                                                .x = t->x,
+                                                .y = y,
+                                                .weight = t->weight,
+                                                .bias = t->bias,
+                                                .eps = t->eps,
+                                                .ddof = t->ddof,
+                                                .flags = t->flags,
+                                                .given_mean = t->given_mean,
                                                 .given_var = t->given_var},
                           &error),
             &error);
@@ -48,11 +56,18 @@ static double adain_value(const void *context) {
   int64_t elements = norma_layer_elements(&t->content_layer);
   double *y = malloc(sizeof(double) * (size_t)elements);
   norma_error error;
-  assert_ok(norma_adain(&(norma_adain_args){.size = sizeof(norma_adain_args), .content_layer = &t->content_layer,
-                                            .style_layer = &t->style_layer, .type = NORMA_F64, .content = t->content,
-                                            .style = t->style, .y = y, .alpha = t->alpha,
-                                            .content_eps = t->content_eps, .style_eps = t->style_eps,
-                                            .content_ddof = t->content_ddof, .style_ddof = t->style_ddof,
+  assert_ok(norma_adain(&(norma_adain_args){.size = sizeof(norma_adain_args),
+                                            .content_layer = &t->content_layer,
+                                            .style_layer = &t->style_layer,
+                                            .type = NORMA_F64,
+                                            .content = t->content,
+                                            .style = t->style,
+                                            .y = y,
+                                            .alpha = t->alpha,
+                                            .content_eps = t->content_eps,
+                                            .style_eps = t->style_eps,
+                                            .content_ddof = t->content_ddof,
+                                            .style_ddof = t->style_ddof,
                                             .flags = t->flags},
                         &error),
             &error);
@@ -159,6 +174,19 @@ static void gradients_with_gamma_1_plus_weight(void **state) {
 
 static void gradients_with_given_statistics(void **state) { (void)state, check_every_layer(46, 0.125, 0, 0, 1); }
 
+static void gradients_of_random_layers(void **state) {
+  (void)state;
+  uint64_t seed = 50;
+  for (int i = 0; i < 200; i++) {
+    norma_layer layer = random_layer(&seed);
+    trial t = trial_new(&layer, NORMA_F64, &seed, 0.5, 1);
+    t.eps = 0.5;
+    t.ddof = norma_layer_unit_elements(&layer) > 1 && i % 3 == 0;
+    check_layer(&t, &seed);
+    trial_free(&t);
+  }
+}
+
 /* Two and three elements in a unit, where every term of the formula matters most. */
 static void gradients_of_the_smallest_units(void **state) {
   (void)state;
@@ -217,8 +245,8 @@ static void adain_gradients_with_every_option(void **state) {
         t.alpha = options[k].alpha, t.flags = options[k].flags;
         t.content_eps = options[k].content_eps, t.style_eps = options[k].style_eps;
         t.content_ddof = ddof & 1, t.style_ddof = ddof >> 1;
-        problem_is("%s f64 alpha %g, eps %g and %g, ddof %d and %d, flags %u", name, t.alpha, t.content_eps, t.style_eps,
-                   t.content_ddof, t.style_ddof, t.flags);
+        problem_is("%s f64 alpha %g, eps %g and %g, ddof %d and %d, flags %u", name, t.alpha, t.content_eps,
+                   t.style_eps, t.content_ddof, t.style_ddof, t.flags);
         function f = {adain_value, &t};
         adain_outcome o = adain_run(&t, &plain);
         check_gradient("dcontent", &f, t.content, o.dcontent, norma_layer_elements(&content), &seed);
@@ -238,6 +266,7 @@ int main(void) {
       cmocka_unit_test(gradients_with_the_unbiased_variance),
       cmocka_unit_test(gradients_with_gamma_1_plus_weight),
       cmocka_unit_test(gradients_with_given_statistics),
+      cmocka_unit_test(gradients_of_random_layers),
       cmocka_unit_test(gradients_of_the_smallest_units),
       cmocka_unit_test(gradients_of_one_element_per_rms_unit),
       cmocka_unit_test(adain_gradients_with_every_option),

@@ -18,7 +18,7 @@ typedef struct block {
 } block;
 
 static const block quad = {4, {2, 0, -2, 0}, {1, -1, 1, -1}};
-static const block rich_quad = {4, {2, 1, -2, -1}, {1, -2, -1, 2}};  /* squares of 10, 2 more than its share */
+static const block rich_quad = {4, {2, 1, -2, -1}, {1, -2, -1, 2}}; /* squares of 10, 2 more than its share */
 static const block remainders[4] = {{0, {0}, {0}}, {1, {0}, {0}}, {2, {1, -1}, {0, 0}}, {3, {1, -2, 1}, {1, 0, -1}}};
 
 /* d and e of element i in a run of n elements, n >= 2: quads, and behind them a remainder that leaves every stretch of
@@ -136,7 +136,8 @@ static void expectation_free(expectation *x) {
 
 /* A mean with so many bits that mean + s * d is just representable: a mean that is lost in a narrower sum shows. */
 static double large_mean(norma_type type) {
-  static const double means[] = {[NORMA_F32] = 0x1p22 + 3, [NORMA_F64] = 0x1p50 + 3, [NORMA_F16] = 1003, [NORMA_BF16] = 67};
+  static const double means[] = {
+      [NORMA_F32] = 0x1p22 + 3, [NORMA_F64] = 0x1p50 + 3, [NORMA_F16] = 1003, [NORMA_BF16] = 67};
   return means[type];
 }
 
@@ -153,14 +154,6 @@ static void check_all_types(const char *name, const norma_layer *layer, layout l
   }
 }
 
-static norma_layer parse(const char *pattern, const char *affine, const char *sizes, int ndim, const int64_t *shape) {
-  norma_layer layer;
-  norma_error error;
-  problem_is("'%s'", pattern);
-  assert_ok(norma_layer_parse(&layer, pattern, affine, sizes, ndim, shape, &error), &error);
-  return layer;
-}
-
 static void every_sample_layer_is_exact_in_every_layout(void **state) {
   (void)state;
   const char *name;
@@ -175,39 +168,40 @@ static void every_sample_layer_is_exact_in_every_layout(void **state) {
 static void units_of_2_to_80_elements_are_exact(void **state) {
   (void)state;
   for (int64_t m = 2; m <= 80; m++) {
-    norma_layer layer = parse("n [d]", "d", NULL, 2, (int64_t[]){3, m});
+    norma_layer layer = parse_layer("n [d]", "d", NULL, 2, (int64_t[]){3, m});
     check_all_types("layer 2-D", &layer, m % 2 ? LAYOUT_DENSE : LAYOUT_REVERSED);
     layer.rms = 1;
     check_all_types("rms 2-D", &layer, LAYOUT_DENSE);
-    layer = parse("n c [l]", "c", NULL, 3, (int64_t[]){2, 3, m});
+    layer = parse_layer("n c [l]", "c", NULL, 3, (int64_t[]){2, 3, m});
     check_all_types("instance 3-D", &layer, m % 2 ? LAYOUT_CHANNELS_LAST : LAYOUT_DENSE);
-    layer = parse("[n] c", "c", NULL, 2, (int64_t[]){m, 5});
+    layer = parse_layer("[n] c", "c", NULL, 2, (int64_t[]){m, 5});
     check_all_types("batch 2-D", &layer, LAYOUT_DENSE);
-    layer = parse("[n] c [l]", "c", NULL, 3, (int64_t[]){3, 2, m});
+    layer = parse_layer("[n] c [l]", "c", NULL, 3, (int64_t[]){3, 2, m});
     check_all_types("batch 3-D", &layer, m % 2 ? LAYOUT_DENSE : LAYOUT_CHANNELS_LAST);
-    layer = parse("n [c] h", "c", NULL, 3, (int64_t[]){2, m, 3});
+    layer = parse_layer("n [c] h", "c", NULL, 3, (int64_t[]){2, m, 3});
     check_all_types("layer channels first", &layer, LAYOUT_DENSE);
-    layer = parse("n (g [k]) [l]", "(g k)", "g=2", 3, (int64_t[]){2, 6, m});
+    layer = parse_layer("n (g [k]) [l]", "(g k)", "g=2", 3, (int64_t[]){2, 6, m});
     check_all_types("group 3-D", &layer, m % 2 ? LAYOUT_DENSE : LAYOUT_CHANNELS_LAST);
   }
 }
 
 static void units_around_every_boundary_of_the_tree_are_exact(void **state) {
   (void)state;
-  static const int64_t sizes[] = {127, 128, 129, 255, 256, 257, 1023, 1025, 4080, 4095, 4096, 4097, 4112, 8191, 8192, 8197};
+  static const int64_t sizes[] = {127,  128,  129,  255,  256,  257,  1023, 1025,
+                                  4080, 4095, 4096, 4097, 4112, 8191, 8192, 8197};
   for (size_t i = 0; i < COUNT(sizes); i++) {
     int64_t m = sizes[i];
-    norma_layer layer = parse("n [d]", "d", NULL, 2, (int64_t[]){1, m});
+    norma_layer layer = parse_layer("n [d]", "d", NULL, 2, (int64_t[]){1, m});
     check_all_types("layer 2-D", &layer, LAYOUT_DENSE);
-    layer = parse("n c [l]", "c", NULL, 3, (int64_t[]){1, 2, m});
+    layer = parse_layer("n c [l]", "c", NULL, 3, (int64_t[]){1, 2, m});
     check_all_types("instance 3-D", &layer, LAYOUT_CHANNELS_LAST);
-    layer = parse("[n] c [l]", "c", NULL, 3, (int64_t[]){2, 1, m});
+    layer = parse_layer("[n] c [l]", "c", NULL, 3, (int64_t[]){2, 1, m});
     check_all_types("batch 3-D", &layer, LAYOUT_DENSE);
-    layer = parse("[n] c", "c", NULL, 2, (int64_t[]){m, 2});
+    layer = parse_layer("[n] c", "c", NULL, 2, (int64_t[]){m, 2});
     check_all_types("batch 2-D", &layer, LAYOUT_DENSE);
-    layer = parse("n (g [k]) [l]", "(g k)", "g=1", 3, (int64_t[]){1, 2, m});
+    layer = parse_layer("n (g [k]) [l]", "(g k)", "g=1", 3, (int64_t[]){1, 2, m});
     check_all_types("group 3-D", &layer, LAYOUT_DENSE);
-    layer = parse("n [c] h", "c", NULL, 3, (int64_t[]){1, m, 2});
+    layer = parse_layer("n [c] h", "c", NULL, 3, (int64_t[]){1, m, 2});
     check_all_types("layer channels first", &layer, LAYOUT_DENSE);
   }
 }

@@ -32,9 +32,11 @@ static void every_setting_changes_ordinary_arithmetic(void **state) {
 enum { ORDINARY, DENORMAL_OUTPUT, DENORMAL_INPUT, SETS };
 
 static const struct {
-  double denormal, dy;  /* x of this size gives a gradient of about dy / denormal */
-} scale_of_type[] = {
-    [NORMA_F32] = {1e-40, 1e-20}, [NORMA_F64] = {1e-310, 1e-200}, [NORMA_F16] = {1e-6, 1e-4}, [NORMA_BF16] = {1e-39, 1e-20}};
+  double denormal, dy; /* x of this size gives a gradient of about dy / denormal */
+} scale_of_type[] = {[NORMA_F32] = {1e-40, 1e-20},
+                     [NORMA_F64] = {1e-310, 1e-200},
+                     [NORMA_F16] = {1e-6, 1e-4},
+                     [NORMA_BF16] = {1e-39, 1e-20}};
 
 static void scale_array(norma_type type, double *values, int64_t n, double factor) {
   for (int64_t i = 0; i < n && values != NULL; i++) {
@@ -107,7 +109,7 @@ static void denormals_are_computed_with(void **state) {
     }
     problem_is("%s, denormal x", norma_type_name(t.type));
     assert_true(fabs(square - 1) < 0.05);
-    assert_true(rstd[0] * scale_of_type[t.type].denormal > 0.1);  /* it may be too large for its type: Inf */
+    assert_true(rstd[0] * scale_of_type[t.type].denormal > 0.1); /* it may be too large for its type: Inf */
     free(rstd);
     free(y);
     outcome_free(&o);
@@ -142,7 +144,8 @@ static void no_setting_of_the_pool_changes_a_layer(void **state) {
       pool p = {.threads = 2, .control = control_setting(s, control)};
       norma_threads threads = pool_threads(&p);
       outcome got = trial_run(&t, &(manner){.threads = &threads});
-      problem_is("batch %s, numbers of set %zu, pool with %s", norma_type_name(t.type), k % SETS, control_setting_name(s));
+      problem_is("batch %s, numbers of set %zu, pool with %s", norma_type_name(t.type), k % SETS,
+                 control_setting_name(s));
       assert_true(p.calls > 0);
       assert_true(p.control_kept);
       assert_true(control_modes(control_get()) == control_modes(control));
@@ -206,18 +209,34 @@ static void compute_others(const double *x, others *o) {
   assert_ok(norma_moments_finish(&o->merged, 1, &o->finished[0], &o->finished[1], &error), &error);
   norma_moments both[2] = {o->moments, o->merged};
   o->running[1][0] = o->running[1][1] = 1;
-  assert_ok(norma_running_update(&(norma_running_args){.size = sizeof(norma_running_args), .type = NORMA_F64, .momentum = 0.3,
-                                                       .channels = 2, .moments = both, .running_mean = o->running[0],
+  assert_ok(norma_running_update(&(norma_running_args){.size = sizeof(norma_running_args),
+                                                       .type = NORMA_F64,
+                                                       .momentum = 0.3,
+                                                       .channels = 2,
+                                                       .moments = both,
+                                                       .running_mean = o->running[0],
                                                        .running_var = o->running[1]},
                                  &error),
             &error);
   norma_layer layer;
   assert_ok(norma_layer_batch(&layer, 2, (int64_t[]){N / 2, 2}, &error), &error);
-  assert_ok(norma_fold(&(norma_fold_args){.size = sizeof(norma_fold_args), .layer = &layer, .type = NORMA_F64, .mean = x,
-                                          .var = o->running[1], .gamma = x + 2, .beta = x + 4, .scale = o->folded,
-                                          .shift = o->folded + 2, .op = NORMA_LINEAR, .op_type = NORMA_F64,
-                                          .out_channels = 2, .in_channels = 2, .weight = x + 6, .bias = x + 10,
-                                          .folded_weight = o->folded_weight, .folded_bias = o->folded_weight + 4},
+  assert_ok(norma_fold(&(norma_fold_args){.size = sizeof(norma_fold_args),
+                                          .layer = &layer,
+                                          .type = NORMA_F64,
+                                          .mean = x,
+                                          .var = o->running[1],
+                                          .gamma = x + 2,
+                                          .beta = x + 4,
+                                          .scale = o->folded,
+                                          .shift = o->folded + 2,
+                                          .op = NORMA_LINEAR,
+                                          .op_type = NORMA_F64,
+                                          .out_channels = 2,
+                                          .in_channels = 2,
+                                          .weight = x + 6,
+                                          .bias = x + 10,
+                                          .folded_weight = o->folded_weight,
+                                          .folded_bias = o->folded_weight + 4},
                        &error),
             &error);
   norma_from_double(NORMA_F32, x, o->narrow, 1, N);
@@ -226,12 +245,13 @@ static void compute_others(const double *x, others *o) {
   norma_to_double(NORMA_BF16, o->brain, 1, o->wide, N);
   norma_to_double(NORMA_F16, o->half, 2, o->wide, N / 2);
   norma_forward_args forward = {.size = sizeof forward, .layer = &layer, .type = NORMA_F64, .x = x, .y = o->wide};
-  assert_ok(norma_reference_forward(&forward, &(norma_reference){.size = sizeof(norma_reference), .y = o->reference}, &error),
-            &error);
-  norma_backward_args backward = {.size = sizeof backward, .layer = &layer, .type = NORMA_F64, .x = x, .dy = x,
-                                  .dx = o->wide};
-  assert_ok(norma_reference_backward(&backward, &(norma_reference){.size = sizeof(norma_reference), .dx = o->reference_dx},
-                                     &error),
+  assert_ok(
+      norma_reference_forward(&forward, &(norma_reference){.size = sizeof(norma_reference), .y = o->reference}, &error),
+      &error);
+  norma_backward_args backward = {
+      .size = sizeof backward, .layer = &layer, .type = NORMA_F64, .x = x, .dy = x, .dx = o->wide};
+  assert_ok(norma_reference_backward(
+                &backward, &(norma_reference){.size = sizeof(norma_reference), .dx = o->reference_dx}, &error),
             &error);
 }
 
@@ -306,23 +326,29 @@ static void a_call_that_fails_leaves_the_register_alone(void **state) {
   assert_ok(norma_layer_norm(&layer, 1, 2, (int64_t[]){2, 4}, &error), &error);
   for (int s = 0; s < control_settings(); s++) {
     control_set(control_setting(s, control));
-    norma_status negative = norma_forward(&(norma_forward_args){.size = sizeof(norma_forward_args), .layer = &layer, .x = x,
-                                                                .y = y, .eps = -1},
-                                          &error);
-    norma_status overlap = norma_forward(&(norma_forward_args){.size = sizeof(norma_forward_args), .layer = &layer, .x = x,
-                                                               .y = x + 1},
-                                         &error);
-    norma_status memory = norma_forward(&(norma_forward_args){.size = sizeof(norma_forward_args), .layer = &layer, .x = x,
-                                                              .y = y, .workspace = y, .workspace_size = 1},
-                                        &error);
-    float given[4] = {0, 0, 1, -1};
-    norma_status variance = norma_forward(&(norma_forward_args){.size = sizeof(norma_forward_args), .layer = &layer, .x = x,
-                                                                .y = y, .given_mean = given, .given_var = given + 2},
-                                          &error);
-    norma_status refused = norma_running_update(
-        &(norma_running_args){.size = sizeof(norma_running_args), .channels = 1, .moments = &moments, .running_mean = running,
-                              .running_var = running + 1, .not_finite = NORMA_NOT_FINITE_REFUSE},
+    norma_status negative = norma_forward(
+        &(norma_forward_args){.size = sizeof(norma_forward_args), .layer = &layer, .x = x, .y = y, .eps = -1}, &error);
+    norma_status overlap = norma_forward(
+        &(norma_forward_args){.size = sizeof(norma_forward_args), .layer = &layer, .x = x, .y = x + 1}, &error);
+    norma_status memory = norma_forward(
+        &(norma_forward_args){
+            .size = sizeof(norma_forward_args), .layer = &layer, .x = x, .y = y, .workspace = y, .workspace_size = 1},
         &error);
+    float given[4] = {0, 0, 1, -1};
+    norma_status variance = norma_forward(&(norma_forward_args){.size = sizeof(norma_forward_args),
+                                                                .layer = &layer,
+                                                                .x = x,
+                                                                .y = y,
+                                                                .given_mean = given,
+                                                                .given_var = given + 2},
+                                          &error);
+    norma_status refused = norma_running_update(&(norma_running_args){.size = sizeof(norma_running_args),
+                                                                      .channels = 1,
+                                                                      .moments = &moments,
+                                                                      .running_mean = running,
+                                                                      .running_var = running + 1,
+                                                                      .not_finite = NORMA_NOT_FINITE_REFUSE},
+                                                &error);
     uint64_t after = control_get();
     control_set(control);
     problem_is("%s", control_setting_name(s));

@@ -9,8 +9,21 @@
 #include "trial.h"
 
 enum { X, Y, DY, DX, WEIGHT, BIAS, DWEIGHT, DBIAS, MEAN, VAR, RSTD, SAVED, MOMENTS, FORWARD, BACKWARD, ARRAYS };
-static const char *const names[ARRAYS] = {"x",    "y",   "dy",   "dx",    "weight",  "bias",              "dweight", "dbias",
-                                          "mean", "var", "rstd", "saved", "moments", "forward workspace", "backward workspace"};
+static const char *const names[ARRAYS] = {"x",
+                                          "y",
+                                          "dy",
+                                          "dx",
+                                          "weight",
+                                          "bias",
+                                          "dweight",
+                                          "dbias",
+                                          "mean",
+                                          "var",
+                                          "rstd",
+                                          "saved",
+                                          "moments",
+                                          "forward workspace",
+                                          "backward workspace"};
 
 /* Memory for each array, mapped once; what is placed in it now. */
 typedef struct memory {
@@ -21,7 +34,9 @@ typedef struct memory {
 
 static void memory_open(memory *m, size_t bytes) {
   for (int i = 0; i < ARRAYS; i++) {
-    m->pages[i] = guarded_new(i == FORWARD || i == BACKWARD ? 16 * bytes : i == SAVED || i == MOMENTS ? 5 * bytes : bytes);
+    m->pages[i] = guarded_new(i == FORWARD || i == BACKWARD ? 16 * bytes
+                              : i == SAVED || i == MOMENTS  ? 5 * bytes
+                                                            : bytes);
   }
 }
 
@@ -95,16 +110,30 @@ static void check_all(const memory *m, const trial *t, const narrow_trial *n) {
 static void run_between_guards(memory *m, const trial *t, const narrow_trial *n, guard_side side, size_t offset) {
   norma_error error;
   place_all(m, t, n, side, offset);
-  norma_forward_args forward = {.size = sizeof forward, .layer = &t->layer, .type = t->type, .x = m->data[X],
-                                .y = m->data[Y], .weight = m->data[WEIGHT], .bias = m->data[BIAS],
-                                .mean = m->data[MEAN], .var = m->data[VAR], .rstd = m->data[RSTD],
-                                .saved = m->data[SAVED], .moments = m->data[MOMENTS]};
+  norma_forward_args forward = {.size = sizeof forward,
+                                .layer = &t->layer,
+                                .type = t->type,
+                                .x = m->data[X],
+                                .y = m->data[Y],
+                                .weight = m->data[WEIGHT],
+                                .bias = m->data[BIAS],
+                                .mean = m->data[MEAN],
+                                .var = m->data[VAR],
+                                .rstd = m->data[RSTD],
+                                .saved = m->data[SAVED],
+                                .moments = m->data[MOMENTS]};
   forward.workspace_size = norma_forward_workspace(&forward);
   place_workspace(m, FORWARD, side, forward.workspace_size);
   forward.workspace = m->data[FORWARD];
-  norma_backward_args backward = {.size = sizeof backward, .layer = &t->layer, .type = t->type, .x = m->data[X],
-                                  .dy = m->data[DY], .dx = m->data[DX], .weight = m->data[WEIGHT],
-                                  .dweight = m->data[DWEIGHT], .dbias = m->data[DBIAS],
+  norma_backward_args backward = {.size = sizeof backward,
+                                  .layer = &t->layer,
+                                  .type = t->type,
+                                  .x = m->data[X],
+                                  .dy = m->data[DY],
+                                  .dx = m->data[DX],
+                                  .weight = m->data[WEIGHT],
+                                  .dweight = m->data[DWEIGHT],
+                                  .dbias = m->data[DBIAS],
                                   .saved = offset % 2 ? m->data[SAVED] : NULL};
   backward.workspace_size = norma_backward_workspace(&backward);
   place_workspace(m, BACKWARD, side, backward.workspace_size);
@@ -119,7 +148,8 @@ static void check_size(memory *m, const char *name, const norma_layer *layer, no
                        uint64_t *seed) {
   trial t = trial_new(layer, type, seed, 2, 1);
   norma_type ptype = norma_param_type(type);
-  narrow_trial n = {from_doubles(type, t.x, norma_layer_elements(layer)), from_doubles(type, t.dy, norma_layer_elements(layer)),
+  narrow_trial n = {from_doubles(type, t.x, norma_layer_elements(layer)),
+                    from_doubles(type, t.dy, norma_layer_elements(layer)),
                     from_doubles(ptype, t.weight, norma_layer_params(layer)),
                     from_doubles(ptype, t.bias, norma_layer_params(layer)), trial_run(&t, &(manner){.in_place = 0})};
   problem_is("%s %s of %lld elements, ending at a guard page", name, norma_type_name(type),
@@ -140,7 +170,7 @@ static void check_size(memory *m, const char *name, const norma_layer *layer, no
 
 static const struct {
   const char *name, *pattern, *affine, *sizes;
-  int rms, ndim, varied;  /* the dimension that takes all sizes */
+  int rms, ndim, varied; /* the dimension that takes all sizes */
   int64_t shape[4];
 } layers[] = {{"layer", "n [d]", "d", NULL, 0, 2, 1, {2, 0}},
               {"rms", "n [d]", "d", NULL, 1, 2, 1, {2, 0}},
@@ -164,7 +194,8 @@ static void sizes_between_guards(int64_t from, int64_t to, size_t alignment) {
       memcpy(shape, layers[i].shape, sizeof shape);
       shape[layers[i].varied] = size;
       problem_is("%s", layers[i].name);
-      assert_ok(norma_layer_parse(&layer, layers[i].pattern, layers[i].affine, layers[i].sizes, layers[i].ndim, shape, &error),
+      assert_ok(norma_layer_parse(&layer, layers[i].pattern, layers[i].affine, layers[i].sizes, layers[i].ndim, shape,
+                                  &error),
                 &error);
       layer.rms = layers[i].rms;
       for (size_t k = 0; k < COUNT(all_types); k++) {
@@ -215,9 +246,16 @@ static void adain_between_guards(void **state) {
       norma_from_double(type, t.content, data[CONTENT], 1, 2 * size);
       norma_from_double(type, t.dy, data[GRADIENT], 1, 2 * size);
       norma_from_double(type, t.style, data[STYLE], 1, 2 * (42 - size));
-      norma_adain_args args = {.size = sizeof args, .content_layer = &content, .style_layer = &style, .type = type,
-                               .content = data[CONTENT], .style = data[STYLE], .y = data[OUT], .dy = data[GRADIENT],
-                               .dcontent = data[DCONTENT], .dstyle = data[DSTYLE]};
+      norma_adain_args args = {.size = sizeof args,
+                               .content_layer = &content,
+                               .style_layer = &style,
+                               .type = type,
+                               .content = data[CONTENT],
+                               .style = data[STYLE],
+                               .y = data[OUT],
+                               .dy = data[GRADIENT],
+                               .dcontent = data[DCONTENT],
+                               .dstyle = data[DSTYLE]};
       args.workspace_size = norma_adain_workspace(&args);
       bytes[SPACE] = (args.workspace_size + 15) / 16 * 16;
       data[SPACE] = args.workspace = guarded_place(&pages[SPACE], side, 0, bytes[SPACE]);
@@ -247,15 +285,17 @@ static void the_gaps_of_a_slice_stay_unchanged(void **state) {
       int64_t shape[4];
       memcpy(shape, layers[i].shape, sizeof shape);
       shape[layers[i].varied] = size;
-      assert_ok(norma_layer_parse(&layer, layers[i].pattern, layers[i].affine, layers[i].sizes, layers[i].ndim, shape, &error),
+      assert_ok(norma_layer_parse(&layer, layers[i].pattern, layers[i].affine, layers[i].sizes, layers[i].ndim, shape,
+                                  &error),
                 &error);
       for (size_t k = 0; k < COUNT(all_types); k++) {
         trial t = trial_new(&layer, all_types[k], &seed, 2, 1);
         for (int l = 0; l < 2; l++) {
           layout gaps = l ? LAYOUT_MIXED : LAYOUT_SLICED;
           problem_is("%s %s of %lld, %s", layers[i].name, norma_type_name(t.type), (long long)size, layout_name(gaps));
-          outcome o = trial_run(&t, &(manner){.x = gaps, .y = gaps, .dy = gaps, .dx = gaps, .own_workspace = 1,
-                                              .in_place = (int)size % 2});
+          outcome o = trial_run(
+              &t,
+              &(manner){.x = gaps, .y = gaps, .dy = gaps, .dx = gaps, .own_workspace = 1, .in_place = (int)size % 2});
           outcome_free(&o);
         }
         trial_free(&t);

@@ -1,6 +1,7 @@
 /* The bits of a result depend on the values, the logical shape and the layer alone: not on memory layout, alignment,
  * position in the batch, order of the tasks, workspace, nor on computing in place. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,8 +15,8 @@ static layout any_layout(uint64_t *seed) { return (layout)random_below(seed, LAY
 
 static void compare(const trial *t, const char *name, const outcome *expected, const manner *m) {
   problem_is("%s %s: x %s, y %s, dy %s, dx %s, parameters %s, in place %d, saved %d, own workspace %d", name,
-             norma_type_name(t->type), layout_name(m->x), layout_name(m->y), layout_name(m->dy), layout_name(m->dx), layout_name(m->params),
-             m->in_place, m->use_saved, m->own_workspace);
+             norma_type_name(t->type), layout_name(m->x), layout_name(m->y), layout_name(m->dy), layout_name(m->dx),
+             layout_name(m->params), m->in_place, m->use_saved, m->own_workspace);
   outcome got = trial_run(t, m);
   assert_same_outcome(t, &got, expected);
   outcome_free(&got);
@@ -29,8 +30,14 @@ static void every_manner(const trial *t, const char *name, uint64_t *seed) {
   }
   for (int i = 0; i < 8; i++) {
     compare(t, name, &expected,
-            &(manner){.x = any_layout(seed), .y = any_layout(seed), .dy = any_layout(seed), .dx = any_layout(seed),
-                      .params = any_layout(seed), .in_place = i & 1, .use_saved = i >> 1 & 1, .own_workspace = i >> 2 & 1});
+            &(manner){.x = any_layout(seed),
+                      .y = any_layout(seed),
+                      .dy = any_layout(seed),
+                      .dx = any_layout(seed),
+                      .params = any_layout(seed),
+                      .in_place = i & 1,
+                      .use_saved = i >> 1 & 1,
+                      .own_workspace = i >> 2 & 1});
   }
   outcome_free(&expected);
 }
@@ -78,6 +85,21 @@ static void same_bits_in_every_layout_of_long_units(void **state) {
   }
 }
 
+static void same_bits_in_every_layout_of_random_layers(void **state) {
+  (void)state;
+  uint64_t seed = 9;
+  for (int i = 0; i < 150; i++) {
+    norma_type type = all_types[i % 4];
+    norma_layer layer = random_layer(&seed);
+    char name[512];
+    snprintf(name, sizeof name, "%s", problem_now());
+    trial t = trial_new(&layer, type, &seed, offset_for_type[type], 1);
+    t.ddof = norma_layer_unit_elements(&layer) > 1 && i % 3 == 0;
+    every_manner(&t, name, &seed);
+    trial_free(&t);
+  }
+}
+
 /* Given statistics, the unbiased variance, gamma = 1 + weight, eps 0, and NaN and Inf among the data. */
 static void same_bits_with_every_option(void **state) {
   (void)state;
@@ -104,8 +126,8 @@ static void same_bits_with_every_option(void **state) {
 
 static void compare_adain(const adain_trial *t, const char *name, const adain_outcome *expected, const manner *m) {
   problem_is("%s %s: content %s, style %s, y %s, dy %s, dcontent %s, dstyle %s, in place %d, own workspace %d", name,
-             norma_type_name(t->type), layout_name(m->x), layout_name(m->style), layout_name(m->y),
-             layout_name(m->dy), layout_name(m->dx), layout_name(m->dstyle), m->in_place, m->own_workspace);
+             norma_type_name(t->type), layout_name(m->x), layout_name(m->style), layout_name(m->y), layout_name(m->dy),
+             layout_name(m->dx), layout_name(m->dstyle), m->in_place, m->own_workspace);
   adain_outcome got = adain_run(t, m);
   assert_same_adain(t, &got, expected);
   adain_outcome_free(&got);
@@ -125,9 +147,14 @@ static void adain_has_the_same_bits_in_every_layout(void **state) {
       for (layout l = LAYOUT_DENSE; l < LAYOUT_COUNT; l++) {
         compare_adain(&t, name, &expected, &(manner){.x = l, .style = l, .y = l, .dy = l, .dx = l, .dstyle = l});
         compare_adain(&t, name, &expected,
-                      &(manner){.x = any_layout(&seed), .style = any_layout(&seed), .y = any_layout(&seed),
-                                .dy = any_layout(&seed), .dx = any_layout(&seed), .dstyle = any_layout(&seed),
-                                .in_place = l & 1, .own_workspace = l >> 1 & 1});
+                      &(manner){.x = any_layout(&seed),
+                                .style = any_layout(&seed),
+                                .y = any_layout(&seed),
+                                .dy = any_layout(&seed),
+                                .dx = any_layout(&seed),
+                                .dstyle = any_layout(&seed),
+                                .in_place = l & 1,
+                                .own_workspace = l >> 1 & 1});
       }
       adain_outcome_free(&expected);
       adain_free(&t);
@@ -266,6 +293,7 @@ int main(void) {
       cmocka_unit_test(same_bits_in_every_layout_f16),
       cmocka_unit_test(same_bits_in_every_layout_bf16),
       cmocka_unit_test(same_bits_in_every_layout_of_long_units),
+      cmocka_unit_test(same_bits_in_every_layout_of_random_layers),
       cmocka_unit_test(same_bits_with_every_option),
       cmocka_unit_test(adain_has_the_same_bits_in_every_layout),
       cmocka_unit_test(a_sample_has_the_same_bits_in_every_batch),
