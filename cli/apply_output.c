@@ -23,6 +23,23 @@ static void on_signal(int number) {
   raise(number);
 }
 
+static const int ending[] = {SIGINT, SIGTERM, SIGHUP}; /* the signals that it handles */
+enum { ENDING = sizeof ending / sizeof *ending };
+
+/* mkstemp, with no moment at which the file exists and the handler does not know of it. Takes `temp`, fails with -1. */
+static int make_temp(output_file *file, char *temp) {
+  sigset_t block, old;
+  sigemptyset(&block);
+  for (int i = 0; i < ENDING; i++) sigaddset(&block, ending[i]);
+  sigprocmask(SIG_BLOCK, &block, &old);
+  int fd = mkstemp(temp), reason = errno;
+  if (fd >= 0) file->temp = temp;
+  sigprocmask(SIG_SETMASK, &old, NULL);
+  if (fd < 0) free(temp);
+  errno = reason;
+  return fd;
+}
+
 /* The length of the folder part of a path, with its last slash; 0 if there is none. */
 static size_t folder_length(const char *path) {
   const char *slash = strrchr(path, '/');
@@ -83,13 +100,8 @@ static int open_temp(output_file *file) {
   char *temp = folder != NULL ? join(folder, temp_name) : NULL;
   free(folder);
   if (temp == NULL) return cli_fail("no memory");
-  int fd = mkstemp(temp);
-  if (fd < 0) {
-    int reason = errno;
-    free(temp);
-    return cli_fail("%s: cannot be written: no new file in its folder: %s", file->path, strerror(reason));
-  }
-  file->temp = temp;
+  int fd = make_temp(file, temp);
+  if (fd < 0) return cli_fail("%s: cannot be written: no new file in its folder: %s", file->path, strerror(errno));
   struct stat info;
   mode_t mask = umask(0);
   umask(mask);
@@ -101,13 +113,12 @@ static int open_temp(output_file *file) {
 }
 
 int outputs_open(output_set *set) {
-  const int ending[] = {SIGINT, SIGTERM, SIGHUP};
   struct sigaction action, old;
   memset(&action, 0, sizeof action);
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);
   open_set = set;
-  for (size_t i = 0; i < sizeof ending / sizeof *ending; i++) {
+  for (int i = 0; i < ENDING; i++) {
     /* What the caller ignores (nohup) stays ignored. */
     if (sigaction(ending[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(ending[i], &action, NULL);
   }
@@ -147,11 +158,13 @@ int outputs_commit(output_set *set) {
 }
 
 void outputs_close(output_set *set) {
-  open_set = NULL;
+  for (int i = 0; i < set->count; i++) {
+    if (set->files[i].temp != NULL) unlink(set->files[i].temp);
+  }
+  open_set = NULL; /* not earlier: until here a signal must find what is left */
   for (int i = 0; i < set->count; i++) {
     output_file *file = &set->files[i];
     if (file->stream != NULL) fclose(file->stream);
-    if (file->temp != NULL) unlink(file->temp);
     free(file->temp);
     free(file->target);
     free(file->path);
