@@ -67,7 +67,9 @@ bool check_problem(const problem *p, problem_report *report, norma_error *error)
 double check_worst_ratio(const problem_report *report) {
   double worst = 0;
   for (int i = 0; i < report->count; i++) {
-    worst = report->results[i].ratio > worst ? report->results[i].ratio : worst;
+    const problem_result *r = &report->results[i];
+    bool rounded = r->role == PROBLEM_MEAN || r->role == PROBLEM_VAR || r->role == PROBLEM_RSTD;
+    worst = !rounded && r->ratio > worst ? r->ratio : worst;
   }
   return worst;
 }

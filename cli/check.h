@@ -9,7 +9,7 @@
 
 /* Builds, runs and judges one problem. False, with the error, if the library or the reference refuses it. */
 bool check_problem(const problem *p, problem_report *report, norma_error *error);
-/* The largest error / bound of a report's tensors. */
+/* The largest error / bound of y and the gradients; mean, var and rstd are rounded once, which always comes near 1. */
 double check_worst_ratio(const problem_report *report);
 
 /* The random sweep, and the table of docs/accuracy.md; they return the exit code. */

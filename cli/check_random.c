@@ -83,12 +83,12 @@ static void show_progress(int64_t done, int64_t count) {
 
 static void print_summary(const sweep *s, int64_t count, uint64_t seed) {
   printf("%" PRId64 " problems of seed %" PRIu64 ", %" PRId64 " failed\n", count, seed, s->failures);
-  printf("largest error / bound of those that passed:\n");
+  printf("largest error / bound of y and the gradients, where it passed:\n");
   for (int kind = 0; kind < PROBLEM_KINDS; kind++) {
     for (int type = 0; type < TYPES; type++) {
       const worst *w = &s->worst[kind][type];
       if (w->problems > 0) {
-        printf("  %-8s %-4s %6" PRId64 " problems  ratio %-6.2g %s\n", problem_kind_name((problem_kind)kind),
+        printf("  %-8s %-4s %6" PRId64 " problems  ratio %-6.3g %s\n", problem_kind_name((problem_kind)kind),
                norma_type_name((norma_type)type), w->problems, w->ratio, w->text);
       }
     }

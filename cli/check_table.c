@@ -84,8 +84,7 @@ static bool measure(row *r, int layer, norma_type type, norma_error *error) {
       return false;
     }
   }
-  return add_problem(r, layers[layer].million, type, "outlier", false, error) &&
-         add_problem(r, layers[layer].million, type, "offset:1e4", false, error);
+  return add_problem(r, layers[layer].million, type, "outlier", false, error);
 }
 
 /* Up to the next number with one digit: 0.31 becomes 0.4. */

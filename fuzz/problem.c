@@ -23,6 +23,11 @@ static bool is_small(const problem *p) {
       return false;
     }
   }
+  for (int d = 0; d < p->style_ndim; d++) {
+    if (p->style_shape[d] > 4096) {
+      return false;
+    }
+  }
   int64_t elements = problem_elements(p);
   return elements >= 0 && elements <= 4096 && p->style_ndim <= 3;
 }

@@ -135,17 +135,37 @@ static bool refer(const problem_case *c, const expectation *e, norma_error *erro
   return true;
 }
 
-/* mean, var and rstd are exact values (the mean to 1e-14 standard deviations) rounded once; half a unit in the last
- * place plus a little for the float64 result that is rounded. */
-static void bound_statistics(const problem_case *c, const expectation *e) {
+static double largest_finite(const double *x, int64_t n) {
+  double largest = 0;
+  for (int64_t i = 0; i < n; i++) {
+    largest = isfinite(x[i]) && fabs(x[i]) > largest ? fabs(x[i]) : largest;
+  }
+  return largest;
+}
+
+/*
+ * mean, var and rstd are exact values (the mean to 1e-14 standard deviations) rounded once: half a unit in the last
+ * place plus a little for the float64 result that is rounded. Where the variance leaves the range of float64, the
+ * largest element takes the place of the standard deviation.
+ */
+static bool bound_statistics(const problem_case *c, const expectation *e, norma_error *error) {
+  const problem_tensor *x = &c->tensors[PROBLEM_X];
+  double *values = malloc(((size_t)x->elements + 1) * sizeof *values);
+  if (!values) {
+    return problem_fail(error, NORMA_NO_MEMORY, "no memory to judge %lld elements", (long long)x->elements);
+  }
+  problem_to_double(x, values);
+  double largest = largest_finite(values, x->elements);
+  free(values);
   bool f64 = c->spec.type == NORMA_F64;
   double relative = f64 ? 0x1p-50 : 0x1.0001p-24, least = f64 ? 0x1p-1074 : 0x1p-150;
   for (int64_t u = 0; u < c->tensors[PROBLEM_MEAN].elements; u++) {
-    double var = e->value[PROBLEM_VAR][u], spread = isinf(var) ? 1 / e->value[PROBLEM_RSTD][u] : sqrt(var);
+    double var = e->value[PROBLEM_VAR][u], spread = var > 1e-290 && var < 1e300 ? sqrt(var) : largest;
     e->bound[PROBLEM_MEAN][u] = relative * fabs(e->value[PROBLEM_MEAN][u]) + 1e-14 * spread + least;
     e->bound[PROBLEM_VAR][u] = (relative + 1e-14) * var + least;
     e->bound[PROBLEM_RSTD][u] = (relative + 1e-14) * e->value[PROBLEM_RSTD][u] + least;
   }
+  return true;
 }
 
 bool problem_judge(const problem_case *c, problem_report *report, norma_error *error) {
@@ -153,7 +173,7 @@ bool problem_judge(const problem_case *c, problem_report *report, norma_error *e
   memset(report, 0, sizeof *report);
   bool good = allocate(c, &e, error) && refer(c, &e, error);
   if (good && c->tensors[PROBLEM_MEAN].data) {
-    bound_statistics(c, &e);
+    good = bound_statistics(c, &e, error);
   }
   report->pass = true;
   for (int role = PROBLEM_INPUTS; good && role < PROBLEM_ROLES; role++) {

@@ -160,6 +160,11 @@ static bool take_axes(const problem_item *it, problem *p) {
 /* norm: a named length of the pattern, kept as the library reads it. */
 static bool read_size(const problem_item *it, problem *p) {
   int64_t length;
+  for (const char *c = it->text; *c != '='; c++) {
+    if (!isalnum((unsigned char)*c) && *c != '_') {
+      return problem_wrong(it, "neither a key nor the name of an axis");
+    }
+  }
   if (!read_count(it, 0, INT64_MAX, &length)) {
     return false;
   }

@@ -57,7 +57,7 @@ static void draw_shape(dice *d, problem *p) {
     snprintf(p->names[i], sizeof p->names[i], "%s", names[i < 2 ? i : NORMA_MAX_DIMS - p->ndim + i]);
   }
   bool large = roll(d, 300) == 0;
-  int64_t left = large ? 100000 + length(d, 900000) : length(d, 20000);
+  int64_t left = large ? 100000 + length(d, 900000) : chance(d, 30) ? 1 + roll(d, 20000) : length(d, 20000);
   int first = (int)roll(d, p->ndim); /* the dimension that may take most of it */
   for (int i = 0; i < p->ndim; i++) {
     int at = (first + i) % p->ndim;

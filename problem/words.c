@@ -77,6 +77,9 @@ bool problem_fail(norma_error *error, norma_status status, const char *format, .
     error->status = status;
     vsnprintf(error->detail, sizeof error->detail, format, arguments);
     va_end(arguments);
+    for (char *c = error->detail; *c; c++) { /* a quoted item may hold anything, the error stays one line */
+      *c = (unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c;
+    }
   }
   return false;
 }

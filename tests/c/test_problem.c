@@ -91,6 +91,7 @@ static void refuses_with_the_item(void **state) {
       {"batch:eps=1", "no dimensions"},
       {"batch:n2,c", "c: neither a dimension"},
       {"batch:N2", "N2: neither a dimension"},
+      {"batch:\n2", "?2: neither a dimension"},
       {"batch:22", "22: neither a dimension"},
       {"batch:n-2", "n-2: neither a dimension"},
       {"batch:n2,n3", "n3: two dimensions"},
@@ -120,6 +121,8 @@ static void refuses_with_the_item(void **state) {
       {"layer:n2,d3,axes=d.", "names of dimensions"},
       {"norm:n2,d3", "pattern is missing"},
       {"norm:n2,d3,pattern=n [d],affine=yes", "list of its own"},
+      {"norm:n2,d3,pattern=n [d],r s=2", "neither a key nor the name"},
+      {"norm:n2,d3,pattern=n [d],d=x", "a whole number"},
       {"adain:n2,c3,h4,style=4x", "up to 6 lengths"},
       {"adain:n2,c3,h4,affine=yes", "adain has no affine"},
   };
@@ -352,8 +355,8 @@ static void only_the_canonical_nan_passes(void **state) {
 
 static void layouts_share_a_checksum(void **state) {
   (void)state;
-  static const char *const layouts[] = {"channels_last", "slice", "reverse", "transpose", "slice,out=nchw",
-                                        "nchw,inplace=1,threads=3,align=5"};
+  static const char *const layouts[] = {"channels_last", "slice",          "reverse",
+                                        "transpose",     "slice,out=nchw", "nchw,inplace=1,threads=3,align=5"};
   uint64_t first = 0;
   for (size_t l = 0; l <= sizeof layouts / sizeof layouts[0]; l++) {
     char text[PROBLEM_TEXT_SIZE];
