@@ -1,4 +1,5 @@
-/* `norma check --random`: many problems, the strings of those that fail, and how close each kind and type came. */
+/* `norma check --random`: many problems, the strings of those that fail (against the reference, or against their own
+ * bits in another layout), and how close each kind and type came. */
 #include "check.h"
 
 #include "cli.h"
@@ -55,6 +56,25 @@ static void add_failure(sweep *s, const char *text, const char *detail) {
   cJSON_AddItemToArray(s->failed, failure);
 }
 
+/* Whether the problem gives the same bits in the plainest manner: contiguous, out of place, statistics recomputed, no
+ * threads. Only broadcast stays, which changes the values. */
+static bool same_bits(const problem *p, uint64_t checksum, norma_error *error, bool *same) {
+  problem plain = *p;
+  plain.layout = p->layout == PROBLEM_BROADCAST ? PROBLEM_BROADCAST : PROBLEM_CONTIGUOUS;
+  plain.out = PROBLEM_CONTIGUOUS;
+  plain.stats = p->stats == PROBLEM_STATS_SAVED ? PROBLEM_STATS_INPUT : p->stats;
+  plain.inplace = plain.workspace = false;
+  plain.threads = plain.align = 0;
+  problem_case c;
+  if (!problem_build(&c, &plain, error)) {
+    return false;
+  }
+  bool ran = problem_run(&c, error);
+  *same = ran && problem_checksum(&c) == checksum;
+  problem_free(&c);
+  return ran;
+}
+
 static void try_problem(sweep *s, const problem *p) {
   char text[PROBLEM_TEXT_SIZE], detail[512];
   problem_format(p, text, sizeof text);
@@ -66,6 +86,16 @@ static void try_problem(sweep *s, const problem *p) {
   if (!judged || !report.pass) {
     describe_failure(&report, judged ? NULL : &error, detail, sizeof detail);
     add_failure(s, text, detail);
+    return;
+  }
+  bool same = true;
+  if (!same_bits(p, report.checksum, &error, &same)) {
+    describe_failure(&report, &error, detail, sizeof detail);
+    add_failure(s, text, detail);
+    return;
+  }
+  if (!same) {
+    add_failure(s, text, "other bits than contiguous, out of place, without threads");
     return;
   }
   double ratio = check_worst_ratio(&report);

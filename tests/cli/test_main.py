@@ -31,7 +31,7 @@ def test_help_lists_every_command(word):
 def test_every_command_has_a_help(command):
     done = run(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"usage: norma {command}")
+    assert f"norma {command} " in done.stdout.splitlines()[0]
 
 
 def test_version_is_the_headers():
