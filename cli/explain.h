@@ -47,6 +47,7 @@ typedef struct explain_case {
   explain_family family;
   explain_affine affine;
   bool bias;       /* gamma comes with a beta */
+  bool partial;    /* gamma changes along a part of a dimension */
   int channels;    /* the dimension of the channels; -1 if there is none */
   int64_t groups;  /* FAMILY_GROUP */
   unsigned shared; /* bit d: dimension d shares as a whole */

@@ -79,8 +79,7 @@ static explain_family family_of(const explain_case *c, unsigned affine, int *cha
 
 void explain_classify(explain_case *c) {
   const norma_layer *layer = &c->layer;
-  bool partial;
-  unsigned affine = affine_dimensions(layer, &partial), every = (1u << layer->ndim) - 1;
+  unsigned affine = affine_dimensions(layer, &c->partial), every = (1u << layer->ndim) - 1;
   c->shared = 0;
   for (int d = 0; d < layer->ndim; d++) {
     if (part_of(layer, d, NORMA_SHARE) == ALL) c->shared |= 1u << d;
@@ -96,6 +95,6 @@ void explain_classify(explain_case *c) {
   }
   if (c->family == FAMILY_LAYER) own = c->shared;
   else if (c->family != FAMILY_OTHER) own = 1u << c->channels;
-  c->affine = affine == 0 ? AFFINE_NONE : affine == own && !partial ? AFFINE_OWN : AFFINE_OTHER;
+  c->affine = affine == 0 ? AFFINE_NONE : affine == own && !c->partial ? AFFINE_OWN : AFFINE_OTHER;
   c->bias = c->affine != AFFINE_NONE && c->p.affine != PROBLEM_AFFINE_WEIGHT;
 }

@@ -93,12 +93,12 @@ static int read_list(const char *text, long long out[NORMA_MAX_DIMS]) {
 }
 
 /* How people name the dimensions of such a tensor. */
-static const char *dimension_names(const explain_name *name, int ndim) {
+static const char *dimension_names(const explain_name *name, int ndim, bool channels_last) {
   static const char *const first[] = {"", "d", "nc", "ncl", "nchw", "ncdhw", "ncpqrs", "ncpqrst", "ncpqrstu"};
   static const char *const last[] = {"", "d", "nc", "nlc", "nhwc", "ndhwc", "npqrsc", "npqrstc", "npqrstuc"};
   bool rows = name->kind == PROBLEM_LAYER || name->kind == PROBLEM_RMS;
   if (rows && ndim <= 3 && !name->over_channels) return ndim == 3 ? "ntd" : ndim == 2 ? "nd" : "d";
-  return name->origin == FROM_KERAS ? last[ndim] : first[ndim];
+  return channels_last ? last[ndim] : first[ndim];
 }
 
 /* ---------------------------------------------------------------------------------------------- settings --- */
@@ -222,12 +222,12 @@ static bool no_groups(const explain_name *name, int64_t channels, norma_error *e
 
 static bool name_to_problem(const explain_name *name, typed *t, char *text, norma_error *error) {
   if (!check_rank(name, t, error)) return false;
-  const char *names = dimension_names(name, t->ndim);
   int channels = name->origin == FROM_KERAS ? t->ndim - 1 : 1;
   unsigned dims = 0;
   bool rows = name->kind == PROBLEM_LAYER || name->kind == PROBLEM_RMS;
   const char *axis = rows ? NULL : take(t, "axis"), *groups = NULL;
   if (axis && !read_axis(axis, t->ndim, &channels, error)) return false;
+  const char *names = dimension_names(name, t->ndim, name->origin == FROM_KERAS && channels == t->ndim - 1);
   if (rows ? !normalized(name, t, &dims, error) : !take_channels(t, channels, error)) return false;
   if (name->kind == PROBLEM_GROUP && !(groups = take(t, "g groups num_groups"))) {
     return no_groups(name, t->shape[channels], error);

@@ -56,9 +56,9 @@ static void lengths_of_shared(const explain_case *c, char *text) {
 }
 
 /* What no module does: gamma as a separate multiplication, its shape such that it broadcasts. */
-static void broadcast_remark(const explain_case *c, explain_lines *remarks) {
+static void broadcast_remark(const explain_case *c, bool by_hand, explain_lines *remarks) {
   char shape[EXPLAIN_LINE] = "";
-  bool axes = split(c) && c->family != FAMILY_GROUP;
+  bool axes = split(c) && by_hand;
   int count = axes ? c->layer.axis_count : c->layer.ndim;
   for (int i = 0; i < count; i++) {
     int64_t length = 1;
@@ -72,9 +72,10 @@ static void broadcast_remark(const explain_case *c, explain_lines *remarks) {
               c->bias ? " and add beta, both" : "", shape);
 }
 
-/* True where the family's modules have the layer's arithmetic: variance divided by m, a mean unless it is RMS norm. */
+/* True where the family's modules have the layer's arithmetic: variance divided by m, a mean unless it is RMS norm,
+ * gamma along whole dimensions. */
 static bool has_module(const explain_case *c) {
-  if (c->p.ddof != 0 || c->family == FAMILY_OTHER || c->p.kind == PROBLEM_ADAIN) return false;
+  if (c->p.ddof != 0 || c->partial || c->family == FAMILY_OTHER || c->p.kind == PROBLEM_ADAIN) return false;
   return !c->layer.rms || c->family == FAMILY_LAYER;
 }
 
@@ -155,9 +156,9 @@ static bool in_pytorch(const explain_case *c, char *code, explain_lines *remarks
   else if (module) module = torch_batch_or_instance(c, code, remarks);
   if (!module) {
     torch_by_hand(c, code);
-    if (c->affine == AFFINE_OWN) broadcast_remark(c, remarks);
+    if (c->affine == AFFINE_OWN) broadcast_remark(c, true, remarks);
   }
-  if (c->affine == AFFINE_OTHER) broadcast_remark(c, remarks);
+  if (c->affine == AFFINE_OTHER) broadcast_remark(c, !module, remarks);
   if (module && c->affine == AFFINE_OWN && !c->bias && c->family != FAMILY_LAYER) {
     explain_add(remarks, "the module has a bias: keep it at 0 with .bias.requires_grad_(False)");
   }
@@ -228,7 +229,7 @@ static bool in_onnx(const explain_case *c, char *code, explain_lines *remarks) {
   bool instance_of_2d = c->family == FAMILY_INSTANCE && c->layer.ndim == 2;
   if (!has_module(c) || (!direct && from < 0) || instance_of_2d) {
     onnx_by_hand(c, code);
-    if (c->affine != AFFINE_NONE) broadcast_remark(c, remarks);
+    if (c->affine != AFFINE_NONE) broadcast_remark(c, true, remarks);
     return false;
   }
   if (!direct) {
@@ -240,7 +241,7 @@ static bool in_onnx(const explain_case *c, char *code, explain_lines *remarks) {
     explain_append(code, ", ");
     transpose(c, to, from, code);
   }
-  if (c->affine == AFFINE_OTHER) broadcast_remark(c, remarks);
+  if (c->affine == AFFINE_OTHER) broadcast_remark(c, false, remarks);
   return true;
 }
 
@@ -277,9 +278,11 @@ static void keras_axis(const explain_case *c, char *code) {
 
 static bool in_keras(const explain_case *c, char *code, explain_lines *remarks) {
   bool instance = c->family == FAMILY_INSTANCE;
-  if (!has_module(c) || (c->family == FAMILY_LAYER && (c->shared & 1))) {
+  bool not_last = c->family == FAMILY_LAYER && trailing(c) == 0;
+  /* RMSNormalization multiplies by its scale as if the normalized dimensions were the last ones. */
+  if (!has_module(c) || (c->family == FAMILY_LAYER && (c->shared & 1)) || (not_last && c->layer.rms)) {
     keras_by_hand(c, code);
-    if (c->affine != AFFINE_NONE) broadcast_remark(c, remarks);
+    if (c->affine != AFFINE_NONE) broadcast_remark(c, true, remarks);
     if (c->p.ddof != 0) explain_add(remarks, "moments divides by m: multiply var by m / (m - %d)", c->p.ddof);
     return false;
   }
@@ -300,11 +303,15 @@ static bool in_keras(const explain_case *c, char *code, explain_lines *remarks) 
   if (!c->layer.rms && c->affine != AFFINE_OWN) explain_append(code, ", center=False, scale=False");
   else if (!c->layer.rms && !c->bias) explain_append(code, ", center=False");
   explain_append(code, ")");
+  bool neighbours = ((c->shared + (c->shared & -c->shared)) & c->shared) == 0;
+  if (not_last && neighbours) {
+    explain_add(remarks, "not with the PyTorch backend: Keras 3.15 then normalizes the last dimensions, or fails");
+  }
   if (instance) explain_add(remarks, "Keras has no instance norm: group norm with one channel per group is the same");
   if (c->layer.rms && c->affine == AFFINE_OWN && c->bias) explain_add(remarks, "add beta to the result");
   if (c->layer.rms && c->affine != AFFINE_OWN)
     explain_add(remarks, "its scale cannot be switched off: leave it at ones");
-  if (c->affine == AFFINE_OTHER) broadcast_remark(c, remarks);
+  if (c->affine == AFFINE_OTHER) broadcast_remark(c, false, remarks);
   return true;
 }
 
@@ -342,7 +349,7 @@ static bool element_alone(const explain_case *c, char *code, explain_lines *rema
   } else {
     explain_append(code, "y = 0 for every x: each element is its own mean");
   }
-  if (c->affine != AFFINE_NONE) broadcast_remark(c, remarks);
+  if (c->affine != AFFINE_NONE) broadcast_remark(c, c->partial, remarks);
   return true;
 }
 

@@ -1,6 +1,7 @@
 /*
  * The parts of `norma picture`: what the library does (picture_units.c), what is said about it (picture_words.c), one
- * layer as a block of cubes (picture_block.c), the page around the blocks (picture_page.c), and the command (picture.c).
+ * layer as a block of cubes (picture_block.c), the page around the blocks (picture_page.c, picture_fonts.c), and the
+ * command (picture.c).
  */
 #ifndef NORMA_PICTURE_H
 #define NORMA_PICTURE_H
