@@ -146,6 +146,22 @@ static void a_constant_but_for_one_bit(void **state) {
   }
 }
 
+/* The first, the middle and the last element are far from all others, and whatever is subtracted before squaring. */
+static void outliers_where_a_pivot_would_be_taken(void **state) {
+  (void)state;
+  static const int64_t lengths[] = {31, 4096, 10000};
+  uint64_t seed = 13;
+  for (size_t k = 0; k < COUNT(lengths) * 4; k++) {
+    int64_t n = lengths[k / 4];
+    norma_layer layer = parsed("n [d]", "d", 2, (int64_t[]){1, n});
+    trial tr = trial_of(&layer, all_types[k % 2], &seed, 1, 1e-3);
+    tr.x[0] = tr.x[n / 2] = tr.x[(n - 1) / 2] = tr.x[n - 1] = k / 2 % 2 ? 1e6 : -1e12;
+    round_array(tr.type, tr.x, n);
+    problem_is("%lld elements, %s, outliers of %g", (long long)n, norma_type_name(tr.type), tr.x[0]);
+    judge(&tr);
+  }
+}
+
 enum { MILLION = 1000000 };
 
 static void one_outlier_among_a_million(void **state) {
@@ -194,9 +210,7 @@ static void a_million_elements_per_statistic(void **state) {
     problem_is("%s of a million in %s, mean %g", cases[k].pattern, norma_type_name(cases[k].type), cases[k].mean);
     outcome o = trial_run(&tr, &(manner){.x = LAYOUT_DENSE});
     judge_forward(&tr, &o);
-    if (cases[k].backward) {
-      judge_backward(&tr, &o);
-    }
+    if (cases[k].backward) judge_backward(&tr, &o);
     outcome_free(&o);
     trial_free(&tr);
   }
@@ -284,9 +298,8 @@ static void sums_beyond_float64_are_infinite(void **state) {
   norma_backward_args args = {.size = sizeof args, .layer = &layer, .type = NORMA_F64, .x = x, .dy = dy,
                               .dbias = dbias};
   assert_ok(norma_backward(&args, &error), &error);
-  problem_is("dbias is %g and %g", dbias[0], dbias[1]);
   if (!(dbias[0] == INFINITY && dbias[1] == -INFINITY)) {
-    fail_problem("not Inf and -Inf");
+    fail_msg("dbias is %g and %g, not Inf and -Inf", dbias[0], dbias[1]);
   }
 }
 
@@ -350,6 +363,20 @@ static void adain_between_hard_tensors(void **state) {
   }
 }
 
+/* x - mean is 3.4e308, more than float64 holds; y is not. */
+static void a_difference_beyond_float64_is_normalized(void **state) {
+  (void)state;
+  norma_layer layer = parsed("n [d]", "", 2, (int64_t[]){1, 2});
+  uint64_t seed = 14;
+  trial tr = trial_of(&layer, NORMA_F64, &seed, 0, 1);
+  tr.x[0] = 1.7e308;
+  tr.x[1] = -1.7e308;
+  tr.given_mean = random_array(&seed, NORMA_F64, 1, -1.7e308, 0);
+  tr.given_var = random_array(&seed, NORMA_F64, 1, 1.7e308, 0);
+  problem_is("1.7e308 with mean -1.7e308");
+  judge(&tr);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(sixteen_million_and_its_neighbours),
@@ -357,6 +384,7 @@ int main(void) {
       cmocka_unit_test(every_layer_at_every_magnitude),
       cmocka_unit_test(float64_far_from_zero),
       cmocka_unit_test(a_constant_but_for_one_bit),
+      cmocka_unit_test(outliers_where_a_pivot_would_be_taken),
       cmocka_unit_test(one_outlier_among_a_million),
       cmocka_unit_test(a_million_elements_per_statistic),
       cmocka_unit_test(batch_norm_over_a_million_tiny_runs),
@@ -364,6 +392,7 @@ int main(void) {
       cmocka_unit_test(extreme_gradients_and_parameters),
       cmocka_unit_test(sums_beyond_float64_are_infinite),
       cmocka_unit_test(given_statistics_close_to_the_data),
+      cmocka_unit_test(a_difference_beyond_float64_is_normalized),
       cmocka_unit_test(adain_between_hard_tensors),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
