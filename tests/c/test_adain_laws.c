@@ -43,6 +43,40 @@ static void adain_gives_the_content_the_moments_of_the_style(void **state) {
   }
 }
 
+static void scale_array(double *values, int64_t n, double factor) {
+  for (int64_t i = 0; i < n; i++) {
+    values[i] *= factor;
+  }
+}
+
+/* With eps 0 the content's scale is forgotten and the style's is y's: bit for bit with powers of two, even if squares
+ * leave the range of float64. */
+static void adain_follows_the_scale_of_the_style_alone(void **state) {
+  (void)state;
+  uint64_t seed = 40;
+  static const double factors[][2] = {{0x1p20, 0x1p-10}, {0x1p-500, 0x1p300}, {0x1p600, 0x1p600}, {0x1p600, 0x1p-400}};
+  const char *name;
+  norma_layer content, style;
+  for (int i = 0; sample_pair(i, &name, &content, &style); i++) {
+    for (size_t k = 0; k < COUNT(factors); k++) {
+      adain_trial t = adain_new(&content, &style, NORMA_F64, &seed);
+      int64_t elements = norma_layer_elements(&content), style_elements = norma_layer_elements(&style);
+      t.flags = NORMA_EPS_ZERO | NORMA_STYLE_EPS_ZERO;
+      adain_outcome before = adain_run(&t, &plain);
+      scale_array(t.content, elements, factors[k][0]);
+      scale_array(t.style, style_elements, factors[k][1]);
+      adain_outcome after = adain_run(&t, &plain);
+      scale_array(before.y, elements, factors[k][1]);
+      scale_array(before.dcontent, elements, factors[k][1] / factors[k][0]);
+      problem_is("%s f64, content times %a, style times %a", name, factors[k][0], factors[k][1]);
+      assert_same_adain(&t, &after, &before);
+      adain_outcome_free(&before);
+      adain_outcome_free(&after);
+      adain_free(&t);
+    }
+  }
+}
+
 static void adain_with_alpha_0_gives_the_content_and_its_gradient(void **state) {
   (void)state;
   uint64_t seed = 38;
@@ -101,6 +135,7 @@ static void adain_is_conditional_instance_norm(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(adain_gives_the_content_the_moments_of_the_style),
+      cmocka_unit_test(adain_follows_the_scale_of_the_style_alone),
       cmocka_unit_test(adain_with_alpha_0_gives_the_content_and_its_gradient),
       cmocka_unit_test(adain_is_conditional_instance_norm),
   };

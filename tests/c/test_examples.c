@@ -321,20 +321,24 @@ static void a_constant_gives_exactly_beta(void **state) {
   norma_layer layer;
   norma_error error;
   assert_ok(norma_layer_norm(&layer, 1, 2, (int64_t[]){1, 1000}, &error), &error);
-  for (size_t i = 0; i < COUNT(constants); i++) {
+  for (size_t i = 0; i < 2 * COUNT(constants); i++) {
+    unsigned flags = i % 2 ? NORMA_EPS_ZERO : 0;
     float x[1000], y[1000], weight[1000], bias[1000], dx[1000], dweight[1000];
-    problem_is("1000 times %g", (double)constants[i]);
+    problem_is("1000 times %g, flags %u", (double)constants[i / 2], flags);
     for (int k = 0; k < 1000; k++) {
-      x[k] = constants[i];
+      x[k] = constants[i / 2];
       weight[k] = 2;
       bias[k] = (float)k + 0.25f;
     }
-    assert_ok(
-        norma_forward(
-            &(norma_forward_args){
-                .size = sizeof(norma_forward_args), .layer = &layer, .x = x, .y = y, .weight = weight, .bias = bias},
-            &error),
-        &error);
+    assert_ok(norma_forward(&(norma_forward_args){.size = sizeof(norma_forward_args),
+                                                  .layer = &layer,
+                                                  .x = x,
+                                                  .y = y,
+                                                  .weight = weight,
+                                                  .bias = bias,
+                                                  .flags = flags},
+                            &error),
+              &error);
     assert_same_bits("y", NORMA_F32, y, bias, 1000);
     assert_ok(norma_backward(&(norma_backward_args){.size = sizeof(norma_backward_args),
                                                     .layer = &layer,
@@ -342,7 +346,8 @@ static void a_constant_gives_exactly_beta(void **state) {
                                                     .dy = weight,
                                                     .dx = dx,
                                                     .weight = weight,
-                                                    .dweight = dweight},
+                                                    .dweight = dweight,
+                                                    .flags = flags},
                              &error),
               &error);
     for (int k = 0; k < 1000; k++) {

@@ -1,4 +1,4 @@
-/* Laws that hold whatever the numbers are: what the output looks like, what changes nothing, which sums of the gradients
+/* Laws that hold whatever the numbers are: what the output looks like, what changes nothing, which sums of gradients
  * vanish, and what a unit depends on. */
 #include <math.h>
 #include <stdlib.h>
@@ -55,7 +55,19 @@ static void scale_array(double *values, int64_t n, double factor) {
   }
 }
 
-/* With eps 0, x and 2^k x have the same xhat: not a bit of y and dweight changes, and dx is divided by 2^k. */
+/* values * factor, rounded to the type, have the same bits as got. */
+static void assert_scaled(const char *name, norma_type type, const void *got, const void *values, int64_t n,
+                          double factor) {
+  double *scaled = to_doubles(type, values, n);
+  scale_array(scaled, n, factor);
+  void *expected = from_doubles(type, scaled, n);
+  assert_same_bits(name, type, got, expected, n);
+  free(expected);
+  free(scaled);
+}
+
+/* 2^k x with 4^k eps has the xhat of x: not a bit of y and dweight changes, and dx is divided by 2^k. The largest and
+ * smallest factors of float64 take the squares out of its range. A negative one turns xhat around, and not dx. */
 static void a_power_of_two_times_x_changes_no_bit(void **state) {
   (void)state;
   uint64_t seed = 22;
@@ -63,28 +75,34 @@ static void a_power_of_two_times_x_changes_no_bit(void **state) {
   norma_layer layer;
   static const struct {
     norma_type type;
-    double factor;
-  } scales[] = {{NORMA_F32, 0x1p-10}, {NORMA_F32, 0x1p20},  {NORMA_F32, 0x1p-60},  {NORMA_F32, 0x1p100},
-                {NORMA_F64, 0x1p-30}, {NORMA_F64, 0x1p200}, {NORMA_F64, 0x1p-300}, {NORMA_F16, 4},
-                {NORMA_F16, 64},      {NORMA_BF16, 0x1p-40}};
+    double factor, eps;
+  } scales[] = {{NORMA_F32, 0x1p-10, 0.5}, {NORMA_F32, 0x1p20, 0},     {NORMA_F32, 0x1p-60, 0.5},
+                {NORMA_F32, 0x1p100, 0},   {NORMA_F64, 0x1p-30, 0.5},  {NORMA_F64, 0x1p200, 0.5},
+                {NORMA_F64, 0x1p-300, 0},  {NORMA_F64, 0x1p-500, 0.5}, {NORMA_F64, 0x1p-500, 0},
+                {NORMA_F64, 0x1p700, 0},   {NORMA_F64, -0x1p700, 0},   {NORMA_F16, 4, 0},
+                {NORMA_F16, 64, 0.5},      {NORMA_BF16, 0x1p-40, 0.5}};
   for (int i = 0; sample_layer(i, &name, &layer); i++) {
     for (size_t k = 0; k < COUNT(scales); k++) {
-      trial t = trial_new(&layer, scales[k].type, &seed, 3, 1);
-      int64_t elements = norma_layer_elements(&layer), params = trial_params(&t);
-      t.flags = NORMA_EPS_ZERO;
+      trial t = without_affine(&layer, scales[k].type, &seed, 3, 1);
+      int64_t elements = norma_layer_elements(&layer), units = norma_layer_units(&layer);
+      norma_type ptype = norma_param_type(t.type);
+      double factor = scales[k].factor, sign = factor < 0 ? -1 : 1;
+      t.flags = scales[k].eps == 0 ? NORMA_EPS_ZERO : 0;
+      t.eps = scales[k].eps;
+      problem_is("%s %s times %a, eps %g", name, norma_type_name(t.type), factor, scales[k].eps);
       outcome before = trial_run(&t, &plain);
-      scale_array(t.x, elements, scales[k].factor);
+      scale_array(t.x, elements, factor);
+      t.eps *= t.eps > 0 ? factor * factor : 1;
       outcome after = trial_run(&t, &plain);
-      problem_is("%s %s times %a", name, norma_type_name(t.type), scales[k].factor);
-      assert_same_bits("y", t.type, after.y, before.y, elements);
-      assert_same_bits("dweight", norma_param_type(t.type), after.dweight, before.dweight, params);
+      assert_scaled("y", t.type, after.y, before.y, elements, sign);
+      assert_scaled("mean", ptype, after.mean, before.mean, layer.rms ? 0 : units, factor);
+      assert_scaled("var", ptype, after.var, before.var, units, factor * factor);
+      assert_scaled("rstd", ptype, after.rstd, before.rstd, units, fabs(1 / factor));
+      if (before.dweight != NULL) {
+        assert_scaled("dweight", ptype, after.dweight, before.dweight, norma_layer_params(&layer), sign);
+      }
       if (t.type != NORMA_F16) { /* whose dx leaves the range of normal numbers */
-        double *dx = to_doubles(t.type, before.dx, elements);
-        scale_array(dx, elements, 1 / scales[k].factor);
-        void *expected = from_doubles(t.type, dx, elements);
-        assert_same_bits("dx", t.type, after.dx, expected, elements);
-        free(expected);
-        free(dx);
+        assert_scaled("dx", t.type, after.dx, before.dx, elements, fabs(1 / factor));
       }
       outcome_free(&before);
       outcome_free(&after);
@@ -93,8 +111,23 @@ static void a_power_of_two_times_x_changes_no_bit(void **state) {
   }
 }
 
+/* Two gradients that should be equal: each may err by 1e-5 of the largest and 1e-7 of its largest term (float64: 1e-12
+ * of both). A term is dy * gamma * rstd or dy * xhat, below 100. */
+static void assert_near(const char *name, norma_type type, const void *got, const void *expected, int64_t n) {
+  double *a = to_doubles(type, got, n), *b = to_doubles(type, expected, n);
+  double relative = type == NORMA_F64 ? 1e-12 : 1e-5, of_terms = type == NORMA_F64 ? 1e-12 : 1e-7;
+  double allowed = 2 * (relative * largest(b, n) + of_terms * 100);
+  for (int64_t i = 0; i < n; i++) {
+    if (!(fabs(a[i] - b[i]) <= allowed)) {
+      fail_problem("%s[%lld] is %.17g and %.17g, allowed is %g", name, (long long)i, a[i], b[i], allowed);
+    }
+  }
+  free(a);
+  free(b);
+}
+
 /* x + c where that is exact: the same xhat; y may differ by the error that either has. */
-static void an_exact_shift_of_x_changes_y_by_no_more_than_its_error(void **state) {
+static void an_exact_shift_of_x_changes_results_by_no_more_than_their_errors(void **state) {
   (void)state;
   uint64_t seed = 23;
   const char *name;
@@ -120,6 +153,10 @@ static void an_exact_shift_of_x_changes_y_by_no_more_than_its_error(void **state
           fail_problem("%s: y[%lld] is %.17g, and %.17g when %g is added to x", norma_type_name(t.type), (long long)j,
                        y[j], shifted[j], shift);
         }
+      }
+      assert_near("dx", t.type, after.dx, before.dx, elements);
+      if (trial_params(&t) > 0) {
+        assert_near("dweight", t.type, after.dweight, before.dweight, trial_params(&t));
       }
       free(y);
       free(shifted);
@@ -310,7 +347,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(y_has_mean_0_and_variance_1),
       cmocka_unit_test(a_power_of_two_times_x_changes_no_bit),
-      cmocka_unit_test(an_exact_shift_of_x_changes_y_by_no_more_than_its_error),
+      cmocka_unit_test(an_exact_shift_of_x_changes_results_by_no_more_than_their_errors),
       cmocka_unit_test(dx_sums_to_zero_alone_and_times_xhat),
       cmocka_unit_test(given_statistics_equal_to_the_computed_ones_give_the_same_y),
       cmocka_unit_test(statistics_alone_are_those_of_the_whole_call),

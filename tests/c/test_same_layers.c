@@ -148,7 +148,7 @@ static void rms_norm_is_layer_norm_with_the_mean_0_given(void **state) {
   trial_free(&one);
 }
 
-/* float16 and bfloat16 are the float32 result of the same numbers, rounded once; parameters and statistics are equal. */
+/* float16 and bfloat16 are the float32 result of the same numbers rounded once; parameters and statistics are equal. */
 static void narrow_types_are_the_float32_result_rounded_once(void **state) {
   (void)state;
   uint64_t seed = 31;

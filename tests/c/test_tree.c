@@ -1,0 +1,86 @@
+/* The summation tree is the documented one, so that another implementation, or a faster kernel, can give the same bits:
+ * position i of a run is in quarter i / 16 and there in lane i mod 4; a quarter is (l0 + l1) + (l2 + l3); quarter k is
+ * added to accumulator k mod 4; a stretch of 4096 positions is (A0 + A1) + (A2 + A3). Stretches and runs are then
+ * added in order with their rounding errors kept. Seen in two plain sums: the squares of an RMS unit, and dbias. */
+#include <stdlib.h>
+
+#include "support.h"
+#include "trial.h"
+
+/* Up to 4096 values; absent ones count as 0. */
+static double stretch_sum(const double *v, int64_t n) {
+  double accumulator[4] = {0};
+  for (int64_t k = 0; k * 16 < n; k++) {
+    double lane[4];
+    for (int64_t l = 0; l < 4; l++) {
+      lane[l] = 16 * k + l < n ? v[16 * k + l] : 0;
+      for (int64_t i = 16 * k + l + 4; i < 16 * k + 16; i += 4) {
+        lane[l] += i < n ? v[i] : 0;
+      }
+    }
+    accumulator[k % 4] += (lane[0] + lane[1]) + (lane[2] + lane[3]);
+  }
+  return (accumulator[0] + accumulator[1]) + (accumulator[2] + accumulator[3]);
+}
+
+/* The stretches are added without a rounding that could be seen in float64. */
+static long double run_sum(const double *v, int64_t n) {
+  long double sum = 0;
+  for (int64_t first = 0; first < n; first += 4096) {
+    sum += stretch_sum(v + first, n - first < 4096 ? n - first : 4096);
+  }
+  return sum;
+}
+
+static const int64_t sizes[] = {1,  2,  3,  4,  5,   15,  16,   17,   31,   33,   47,   63,   64,   65,
+                                79, 81, 96, 97, 255, 257, 1000, 4080, 4095, 4096, 4097, 5000, 8192, 12289};
+
+static void squares_of_an_rms_unit_are_summed_by_the_tree(void **state) {
+  (void)state;
+  uint64_t seed = 81;
+  for (size_t i = 0; i < COUNT(sizes); i++) {
+    norma_layer layer = parse_layer("[d]", "d", NULL, 1, &sizes[i]);
+    layer.rms = 1;
+    trial t = trial_new(&layer, NORMA_F64, &seed, 0, 1);
+    problem_is("rms of %lld float64 values", (long long)sizes[i]);
+    outcome o = trial_run(&t, &(manner){.x = LAYOUT_SLICED});
+    for (int64_t k = 0; k < sizes[i]; k++) {
+      t.x[k] *= t.x[k];
+    }
+    double m2 = o.moments->m2 + o.moments->m2_lo, expected = (double)run_sum(t.x, sizes[i]);
+    assert_same_bits("m2", NORMA_F64, &m2, &expected, 1);
+    outcome_free(&o);
+    trial_free(&t);
+  }
+}
+
+/* dbias of batch norm: the run of each sample, samples in order; also where the run lies along the batch (2-D). */
+static void dbias_is_summed_by_the_tree(void **state) {
+  (void)state;
+  uint64_t seed = 82;
+  for (size_t i = 0; i < COUNT(sizes) * 2; i++) {
+    int64_t n = sizes[i / 2], samples = i % 2 ? 3 : 1;
+    norma_layer layer = parse_layer("[n] c [l]", "c", NULL, 3, (int64_t[]){samples, 1, n});
+    if (i % 2 == 0) {
+      layer = parse_layer("[n] c", "c", NULL, 2, (int64_t[]){n, 1});
+    }
+    trial t = trial_new(&layer, NORMA_F64, &seed, 0, 1);
+    problem_is("batch norm of %lld samples with %lld float64 values", (long long)samples, (long long)n);
+    outcome o = trial_run(&t, &(manner){.dy = LAYOUT_REVERSED});
+    long double sum = 0;
+    for (int64_t s = 0; s < samples; s++) {
+      sum += run_sum(t.dy + s * n, n);
+    }
+    assert_same_bits("dbias", NORMA_F64, o.dbias, &(double){(double)sum}, 1);
+    outcome_free(&o);
+    trial_free(&t);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(squares_of_an_rms_unit_are_summed_by_the_tree),
+      cmocka_unit_test(dbias_is_summed_by_the_tree),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
