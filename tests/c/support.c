@@ -76,8 +76,8 @@ void round_array(norma_type type, double *values, int64_t n) {
 /* --------------------------------------------------------------------------------------------------- tensors --- */
 
 const char *layout_name(layout l) {
-  static const char *const names[LAYOUT_COUNT] = {"dense",  "channels-last", "batch-last", "reversed",
-                                                  "sliced", "negative",      "mixed",      "misaligned"};
+  static const char *const names[LAYOUT_NAMES] = {"dense",    "channels-last", "batch-last", "reversed", "sliced",
+                                                  "negative", "mixed",         "misaligned", "broadcast"};
   return names[l];
 }
 
@@ -109,6 +109,7 @@ tensor tensor_new(norma_type type, int ndim, const int64_t *shape, layout l) {
     pitch *= last + 1 + (step > 1);
     t.elements *= shape[d];
   }
+  t.strides[0] = l == LAYOUT_BROADCAST ? 0 : t.strides[0];
   size_t size = norma_type_size(type);
   t.bytes = ((size_t)(pitch + 2 * PAD + 1) * size + 63) / 64 * 64;
   t.base = aligned_alloc(64, t.bytes);

@@ -44,7 +44,9 @@ typedef enum layout {
   LAYOUT_NEGATIVE,   /* all strides negative */
   LAYOUT_MIXED,      /* channels last, every third element, some axes backwards, padded rows */
   LAYOUT_MISALIGNED, /* dense, one element after a 64-byte boundary */
-  LAYOUT_COUNT
+  LAYOUT_COUNT,
+  LAYOUT_BROADCAST = LAYOUT_COUNT, /* stride 0 in dimension 0: for inputs that do not change along it */
+  LAYOUT_NAMES
 } layout;
 
 const char *layout_name(layout l);

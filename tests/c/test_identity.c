@@ -9,6 +9,7 @@
 #include "support.h"
 #include "trial.h"
 
+static const manner plain = {.in_place = 0};
 static const double offset_for_type[] = {[NORMA_F32] = 300, [NORMA_F64] = 1e6, [NORMA_F16] = 3, [NORMA_BF16] = 3};
 
 static layout any_layout(uint64_t *seed) { return (layout)random_below(seed, LAYOUT_COUNT); }
@@ -24,7 +25,7 @@ static void compare(const trial *t, const char *name, const outcome *expected, c
 
 /* One layout for all tensors, then mixtures of layouts with every other manner of calling. */
 static void every_manner(const trial *t, const char *name, uint64_t *seed) {
-  outcome expected = trial_run(t, &(manner){.in_place = 0});
+  outcome expected = trial_run(t, &plain);
   for (layout l = LAYOUT_DENSE; l < LAYOUT_COUNT; l++) {
     compare(t, name, &expected, &(manner){.x = l, .y = l, .dy = l, .dx = l});
   }
@@ -124,6 +125,33 @@ static void same_bits_with_every_option(void **state) {
   }
 }
 
+static void repeat_first(double *values, int64_t n, int64_t times) {
+  for (int64_t i = n / times; i < n; i++) {
+    values[i] = values[i - n / times];
+  }
+}
+
+static void a_stride_of_0_has_the_bits_of_copies(void **state) {
+  (void)state;
+  uint64_t seed = 10;
+  const char *name;
+  norma_layer layer;
+  for (int i = 0; sample_layer(i, &name, &layer); i++) {
+    norma_type type = all_types[i % 4];
+    trial t = trial_new(&layer, type, &seed, offset_for_type[type], 1);
+    repeat_first(t.x, norma_layer_elements(&layer), layer.shape[0]);
+    outcome expected = trial_run(&t, &plain);
+    compare(&t, name, &expected, &(manner){.x = LAYOUT_BROADCAST});
+    outcome_free(&expected);
+    repeat_first(t.dy, norma_layer_elements(&layer), layer.shape[0]);
+    expected = trial_run(&t, &plain);
+    compare(&t, name, &expected, &(manner){.dy = LAYOUT_BROADCAST, .y = LAYOUT_MIXED, .dx = LAYOUT_REVERSED});
+    compare(&t, name, &expected, &(manner){.x = LAYOUT_BROADCAST, .dy = LAYOUT_BROADCAST, .use_saved = 1});
+    outcome_free(&expected);
+    trial_free(&t);
+  }
+}
+
 static void compare_adain(const adain_trial *t, const char *name, const adain_outcome *expected, const manner *m) {
   problem_is("%s %s: content %s, style %s, y %s, dy %s, dcontent %s, dstyle %s, in place %d, own workspace %d", name,
              norma_type_name(t->type), layout_name(m->x), layout_name(m->style), layout_name(m->y), layout_name(m->dy),
@@ -143,7 +171,7 @@ static void adain_has_the_same_bits_in_every_layout(void **state) {
       adain_trial t = adain_new(&content, &style, all_types[k], &seed);
       t.alpha = k % 2 ? 0.625 : 0;
       t.content_ddof = (int)k / 2;
-      adain_outcome expected = adain_run(&t, &(manner){.in_place = 0});
+      adain_outcome expected = adain_run(&t, &plain);
       for (layout l = LAYOUT_DENSE; l < LAYOUT_COUNT; l++) {
         compare_adain(&t, name, &expected, &(manner){.x = l, .style = l, .y = l, .dy = l, .dx = l, .dstyle = l});
         compare_adain(&t, name, &expected,
@@ -187,7 +215,7 @@ static trial some_samples(const trial *t, const int64_t *samples, int64_t count)
 /* Sample i of the small batch is samples[i] of the large one. */
 static void assert_same_samples(const trial *t, const outcome *all, const int64_t *samples, int64_t count) {
   trial some = some_samples(t, samples, count);
-  outcome got = trial_run(&some, &(manner){.in_place = 0});
+  outcome got = trial_run(&some, &plain);
   norma_type ptype = norma_param_type(t->type);
   size_t size = norma_type_size(t->type), psize = norma_type_size(ptype);
   int64_t n = t->layer.shape[0], each = norma_layer_elements(&t->layer) / n, units = norma_layer_units(&t->layer) / n;
@@ -219,7 +247,7 @@ static void a_sample_has_the_same_bits_in_every_batch(void **state) {
     layer.shape[0] = layer.axes[0].length = 8;
     for (size_t k = 0; k < COUNT(all_types); k++) {
       trial t = trial_new(&layer, all_types[k], &seed, offset_for_type[all_types[k]], 1);
-      outcome all = trial_run(&t, &(manner){.in_place = 0});
+      outcome all = trial_run(&t, &plain);
       problem_is("%s %s in batches of 8, 1 and 3", name, norma_type_name(t.type));
       for (int64_t sample = 0; sample < 8; sample++) {
         assert_same_samples(&t, &all, &sample, 1);
@@ -251,7 +279,7 @@ static void threads_and_task_order_change_no_bit(void **state) {
   norma_layer layer;
   for (int i = 0; sample_layer(i, &name, &layer); i++) {
     trial t = trial_new(&layer, all_types[i % 4], &seed, 3, 1);
-    outcome expected = trial_run(&t, &(manner){.in_place = 0});
+    outcome expected = trial_run(&t, &plain);
     for (size_t k = 0; k < COUNT(pools); k++) {
       pool p = pools[k].pool;
       norma_threads threads = pool_threads(&p);
@@ -272,7 +300,7 @@ static void adain_has_the_same_bits_on_all_threads(void **state) {
   norma_layer content, style;
   for (int i = 0; sample_pair(i, &name, &content, &style); i++) {
     adain_trial t = adain_new(&content, &style, all_types[i % 4], &seed);
-    adain_outcome expected = adain_run(&t, &(manner){.in_place = 0});
+    adain_outcome expected = adain_run(&t, &plain);
     for (size_t k = 0; k < COUNT(pools); k++) {
       pool p = pools[k].pool;
       norma_threads threads = pool_threads(&p);
@@ -295,6 +323,7 @@ int main(void) {
       cmocka_unit_test(same_bits_in_every_layout_of_long_units),
       cmocka_unit_test(same_bits_in_every_layout_of_random_layers),
       cmocka_unit_test(same_bits_with_every_option),
+      cmocka_unit_test(a_stride_of_0_has_the_bits_of_copies),
       cmocka_unit_test(adain_has_the_same_bits_in_every_layout),
       cmocka_unit_test(a_sample_has_the_same_bits_in_every_batch),
       cmocka_unit_test(threads_and_task_order_change_no_bit),

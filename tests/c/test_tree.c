@@ -77,10 +77,58 @@ static void dbias_is_summed_by_the_tree(void **state) {
   }
 }
 
+/* Moments of every unit of a layer without gamma; the caller frees them. */
+static norma_moments *moments_of(const norma_layer *layer, norma_type type, const void *x) {
+  norma_moments *moments = malloc(sizeof *moments * (size_t)norma_layer_units(layer));
+  norma_error error;
+  assert_ok(norma_forward(
+                &(norma_forward_args){
+                    .size = sizeof(norma_forward_args), .layer = layer, .type = type, .x = x, .moments = moments},
+                &error),
+            &error);
+  return moments;
+}
+
+/* The moments of runs merge over dimension 1 into those of a sample, and samples merge in order: so a batch can be
+ * split over machines by sample, with the bits of the whole. */
+static void a_unit_is_its_runs_merged_in_order(void **state) {
+  (void)state;
+  uint64_t seed = 83;
+  enum { SAMPLES = 5, CHANNELS = 7 };
+  for (size_t k = 0; k < COUNT(all_types); k++) {
+    for (int64_t n = 1; n <= 40; n += 13) {
+      const int64_t shape[4] = {SAMPLES, CHANNELS, n, 3};
+      norma_layer runs = parse_layer("n c [h w]", "", NULL, 4, shape);
+      norma_layer samples = parse_layer("n [c h w]", "", NULL, 4, shape);
+      norma_layer batch = parse_layer("[n c h w]", "", NULL, 4, shape);
+      trial t = trial_new(&batch, all_types[k], &seed, 5, 1);
+      void *x = from_doubles(t.type, t.x, norma_layer_elements(&batch));
+      norma_moments *of_runs = moments_of(&runs, t.type, x), *of_samples = moments_of(&samples, t.type, x);
+      norma_moments *whole = moments_of(&batch, t.type, x), all = {0};
+      problem_is("'[n c h w]' %s, %d x %d runs of %lld", norma_type_name(t.type), SAMPLES, CHANNELS, (long long)n * 3);
+      for (int sample = 0; sample < SAMPLES; sample++) {
+        norma_moments one = {0};
+        for (int channel = 0; channel < CHANNELS; channel++) {
+          norma_moments_merge(&one, &of_runs[sample * CHANNELS + channel]);
+        }
+        assert_same_bits("moments of a sample", NORMA_F64, &of_samples[sample].mean, &one.mean, 4);
+        norma_moments_merge(&all, &one);
+      }
+      assert_same_bits("moments of the batch", NORMA_F64, &whole->mean, &all.mean, 4);
+      free(of_runs);
+      free(of_samples);
+      free(whole);
+      free(x);
+      trial_free(&t);
+    }
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(squares_of_an_rms_unit_are_summed_by_the_tree),
       cmocka_unit_test(dbias_is_summed_by_the_tree),
+      cmocka_unit_test(a_unit_is_its_runs_merged_in_order),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
