@@ -23,13 +23,18 @@ static double stretch_sum(const double *v, int64_t n) {
   return (accumulator[0] + accumulator[1]) + (accumulator[2] + accumulator[3]);
 }
 
-/* The stretches are added without a rounding that could be seen in float64. */
-static long double run_sum(const double *v, int64_t n) {
-  long double sum = 0;
+/* A sum and its rounding errors (Knuth 1969). */
+typedef struct exact_sum {
+  double sum, errors;
+} exact_sum;
+
+static void add_run(exact_sum *to, const double *v, int64_t n) {
   for (int64_t first = 0; first < n; first += 4096) {
-    sum += stretch_sum(v + first, n - first < 4096 ? n - first : 4096);
+    double piece = stretch_sum(v + first, n - first < 4096 ? n - first : 4096), sum = to->sum + piece;
+    double part = sum - to->sum;
+    to->errors += (to->sum - (sum - part)) + (piece - part);
+    to->sum = sum;
   }
-  return sum;
 }
 
 static const int64_t sizes[] = {1,  2,  3,  4,  5,   15,  16,   17,   31,   33,   47,   63,   64,   65,
@@ -47,7 +52,9 @@ static void squares_of_an_rms_unit_are_summed_by_the_tree(void **state) {
     for (int64_t k = 0; k < sizes[i]; k++) {
       t.x[k] *= t.x[k];
     }
-    double m2 = o.moments->m2 + o.moments->m2_lo, expected = (double)run_sum(t.x, sizes[i]);
+    exact_sum squares = {0, 0};
+    add_run(&squares, t.x, sizes[i]);
+    double m2 = o.moments->m2 + o.moments->m2_lo, expected = squares.sum + squares.errors;
     assert_same_bits("m2", NORMA_F64, &m2, &expected, 1);
     outcome_free(&o);
     trial_free(&t);
@@ -67,11 +74,11 @@ static void dbias_is_summed_by_the_tree(void **state) {
     trial t = trial_new(&layer, NORMA_F64, &seed, 0, 1);
     problem_is("batch norm of %lld samples with %lld float64 values", (long long)samples, (long long)n);
     outcome o = trial_run(&t, &(manner){.dy = LAYOUT_REVERSED});
-    long double sum = 0;
+    exact_sum sum = {0, 0};
     for (int64_t s = 0; s < samples; s++) {
-      sum += run_sum(t.dy + s * n, n);
+      add_run(&sum, t.dy + s * n, n);
     }
-    assert_same_bits("dbias", NORMA_F64, o.dbias, &(double){(double)sum}, 1);
+    assert_same_bits("dbias", NORMA_F64, o.dbias, &(double){sum.sum + sum.errors}, 1);
     outcome_free(&o);
     trial_free(&t);
   }
