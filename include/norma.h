@@ -32,9 +32,9 @@
  *     a unit of 0 elements          y is empty, parameter gradients are 0, moments have count 0 and update nothing
  *     a unit of 1 element           y = beta, dx = 0, dgamma += 0, dbeta += dy (RMS: its formula);
  *                                   with NORMA_REFUSE_SINGLE: NORMA_SINGLE_VALUE, nothing is written
- *     a constant unit               y = beta exactly, dgamma += 0 exactly, dx = rstd * (q - mean(q)), exactly 0 for constant q
+ *     a constant unit               y = beta exactly, dgamma += 0 exactly, dx = rstd * (q - mean(q)), 0 for constant q
  *     variance 0 and eps 0          rstd = 0: y = beta, dx = 0
- *     NaN or Inf in a unit          y and dx of that unit are NaN, and so are the parameter gradients it contributes to;
+ *     NaN or Inf in a unit          y and dx of that unit are NaN, so are the parameter gradients it contributes to;
  *                                   with given statistics elementwise, as IEEE arithmetic has it
  *     every NaN result              one canonical quiet NaN (sign 0, only the quiet bit set)
  *     eps negative or NaN, 0 groups, groups that do not divide the channels, a dimension of 0 channels for group norm,
@@ -166,7 +166,7 @@ NORMA_API norma_status norma_layer_parse(norma_layer *layer, const char *pattern
                                          int ndim, const int64_t *shape, norma_error *error);
 
 /* The inverse: writes the pattern ("n (g [k]) [h w]") and the affine list ("(g k)"), both NUL-terminated. Either buffer
- * may be NULL. Errors: NORMA_BAD_ARGUMENT if a buffer is too small (256 bytes are always enough for names of up to 7). */
+ * may be NULL. Errors: NORMA_BAD_ARGUMENT if a buffer is too small; 512 bytes are always enough. */
 NORMA_API norma_status norma_layer_format(const norma_layer *layer, char *pattern, size_t pattern_size, char *affine,
                                           size_t affine_size, norma_error *error);
 
@@ -176,12 +176,14 @@ NORMA_API norma_status norma_layer_instance(norma_layer *layer, int ndim, const 
 NORMA_API norma_status norma_layer_group(norma_layer *layer, int64_t groups, int ndim, const int64_t *shape,
                                          norma_error *error);
 /* Layer norm over the last `count` dimensions, and over any set of dimensions: bit i of `dims` stands for dimension i,
- * so 1u << 1 is the channels-first layer norm of ConvNeXt. gamma and beta have the shape of the normalized dimensions. */
-NORMA_API norma_status norma_layer_norm(norma_layer *layer, int count, int ndim, const int64_t *shape, norma_error *error);
+ * so 1u << 1 is the channels-first layer norm of ConvNeXt. gamma and beta have the shape of what is normalized. */
+NORMA_API norma_status norma_layer_norm(norma_layer *layer, int count, int ndim, const int64_t *shape,
+                                        norma_error *error);
 NORMA_API norma_status norma_layer_norm_dims(norma_layer *layer, unsigned dims, int ndim, const int64_t *shape,
                                              norma_error *error);
 /* The same two with the mean fixed at 0 (RMS norm). Any layer becomes its RMS form by setting layer.rms = 1. */
-NORMA_API norma_status norma_layer_rms(norma_layer *layer, int count, int ndim, const int64_t *shape, norma_error *error);
+NORMA_API norma_status norma_layer_rms(norma_layer *layer, int count, int ndim, const int64_t *shape,
+                                       norma_error *error);
 NORMA_API norma_status norma_layer_rms_dims(norma_layer *layer, unsigned dims, int ndim, const int64_t *shape,
                                             norma_error *error);
 /* Another affine list for a layer that exists: "n c" for FiLM, conditional batch or instance norm, "n d" for adaLN. */
@@ -206,7 +208,8 @@ typedef struct norma_moments {
   double m2, m2_lo;
 } norma_moments;
 
-/* Adds n elements, `stride` apart. Equals:  for (i = 0; i < n; i++) add(x[i * stride]);  summed as docs/accuracy.md says. */
+/* Adds n elements, `stride` apart. Equals:  for (i = 0; i < n; i++) add(x[i * stride]);  in the order of
+ * docs/accuracy.md. */
 NORMA_API norma_status norma_moments_add(norma_moments *moments, norma_type type, const void *x, int64_t n,
                                          int64_t stride, norma_error *error);
 /* into = into + other (Chan, Golub, LeVeque 1979). The order of merging changes the last bits. */
@@ -315,7 +318,8 @@ typedef struct norma_forward_args {
  */
 NORMA_API norma_status norma_forward(const norma_forward_args *args, norma_error *error);
 
-/* Bytes of workspace that a call with these arguments needs (no pointer but layer is looked at); 0 if they are wrong. */
+/* Bytes of workspace that a call with these arguments needs, 0 if they are wrong. Reads layer and the plain fields; of
+ * the other pointers only whether they are NULL. */
 NORMA_API size_t norma_forward_workspace(const norma_forward_args *args);
 
 typedef struct norma_backward_args {
@@ -447,7 +451,8 @@ NORMA_API norma_status norma_reference_forward(const norma_forward_args *args, c
                                                norma_error *error);
 NORMA_API norma_status norma_reference_backward(const norma_backward_args *args, const norma_reference *out,
                                                 norma_error *error);
-NORMA_API norma_status norma_reference_adain(const norma_adain_args *args, const norma_reference *out, norma_error *error);
+NORMA_API norma_status norma_reference_adain(const norma_adain_args *args, const norma_reference *out,
+                                             norma_error *error);
 NORMA_API norma_status norma_reference_adain_backward(const norma_adain_args *args, const norma_reference *out,
                                                       norma_error *error);
 

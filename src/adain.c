@@ -1,5 +1,7 @@
 /* AdaIN: the statistics of a style tensor become gamma and beta, per unit, of the norm of the content. */
-#include "internal.h"
+#include "kernels/kernels.h"
+
+#include <float.h>
 
 static norma_layer affine_per_unit(const norma_layer *layer) {
   norma_layer copy = *layer;
@@ -16,50 +18,65 @@ static norma_status check_units(const norma_layer *content, const norma_layer *s
     while (s < style->axis_count && style->axes[s].bits & NORMA_SHARE) s++;
     if (c == content->axis_count || s == style->axis_count) break;
     if (content->axes[c].length != style->axes[s].length)
-      return norma_fail(error, NORMA_BAD_SHAPE, "style has %lld along '%.15s', the content has %lld: they must have the same units",
+      return norma_fail(error, NORMA_BAD_SHAPE,
+                        "style has %lld along '%.15s', the content has %lld: they must have the same units",
                         (long long)style->axes[s].length, style->axes[s].name, (long long)content->axes[c].length);
   }
   if (c == content->axis_count && s == style->axis_count) return NORMA_OK;
-  return norma_fail(error, NORMA_BAD_SHAPE, "style has %lld units, the content has %lld", (long long)norma_layer_units(style),
-                    (long long)norma_layer_units(content));
+  return norma_fail(error, NORMA_BAD_SHAPE, "style has %lld units, the content has %lld",
+                    (long long)norma_layer_units(style), (long long)norma_layer_units(content));
 }
 
-static norma_status check_side(const norma_layer *layer, const char *name, int ddof, norma_error *error) {
-  if (layer->rms) return norma_fail(error, NORMA_BAD_ARGUMENT, "%s_layer is an RMS layer: AdaIN exchanges means too", name);
+static norma_status check_side(const norma_layer *layer, const char *name, int ddof, bool refuse_single,
+                               norma_error *error) {
+  if (layer->rms)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s_layer is an RMS layer: AdaIN exchanges means too", name);
   if (ddof != 0 && ddof != 1)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "%s_ddof is %d, must be 0 (biased) or 1 (unbiased)", name, ddof);
-  int64_t m = norma_layer_unit_elements(layer);
-  if (m <= ddof && norma_layer_units(layer) > 0)
-    return norma_fail(error, NORMA_SINGLE_VALUE, "each unit of the %s has %lld values, ddof %d needs at least %d", name,
-                      (long long)m, ddof, ddof + 1);
+  if (norma_layer_unit_elements(layer) == 1 && (ddof == 1 || refuse_single))
+    return norma_fail(error, NORMA_SINGLE_VALUE,
+                      ddof == 1 ? "each variance of the %s is taken over 1 value, ddof 1 needs at least 2"
+                                : "each mean of the %s is taken over 1 value, more than 1 is expected",
+                      name);
   return NORMA_OK;
 }
+
+static norma_call side(const norma_adain_args *a, const norma_layer *layer, double eps, int ddof) {
+  norma_call call = {.layer = layer, .type = a->type, .eps = eps, .ddof = ddof, .alpha = 1, .param_scale = 1};
+  call.threads = a->threads;
+  return call;
+}
+
+/* With ddof 1 sigma_s can be up to sqrt(2) times the largest float64, so it is kept four times smaller. */
+enum { STYLE_SCALE = 4 };
 
 /* Everything but the arrays. */
 static norma_status check(const norma_adain_args *a, norma_adain_call *made, norma_error *error) {
   if (!a) return norma_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
   if (a->size != sizeof *a)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(norma_adain_args) = %zu", a->size, sizeof *a);
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(norma_adain_args) = %zu", a->size,
+                      sizeof *a);
   if (norma_type_size(a->type) == 0)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "type is %d, must be one of norma_type", (int)a->type);
   double alpha = a->flags & NORMA_ALPHA_ZERO ? 0 : a->alpha == 0 ? 1 : a->alpha;
   if (!(alpha - alpha == 0)) return norma_fail(error, NORMA_BAD_ARGUMENT, "alpha is %g, must be finite", alpha);
+  bool refuse_single = a->flags & NORMA_REFUSE_SINGLE;
   double content_eps = a->content_eps, style_eps = a->style_eps;
   norma_status status = norma_layer_check(a->content_layer, "content_layer", error);
   if (!status) status = norma_layer_check(a->style_layer, "style_layer", error);
   if (!status) status = check_units(a->content_layer, a->style_layer, error);
-  if (!status) status = check_side(a->content_layer, "content", a->content_ddof, error);
-  if (!status) status = check_side(a->style_layer, "style", a->style_ddof, error);
+  if (!status) status = check_side(a->content_layer, "content", a->content_ddof, refuse_single, error);
+  if (!status) status = check_side(a->style_layer, "style", a->style_ddof, refuse_single, error);
   if (!status) status = norma_resolve_eps(&content_eps, "content_eps", a->flags & NORMA_EPS_ZERO, 1e-5, error);
   if (!status) status = norma_resolve_eps(&style_eps, "style_eps", a->flags & NORMA_STYLE_EPS_ZERO, 1e-5, error);
   if (status) return status;
   made->content_layer = affine_per_unit(a->content_layer);
   made->style_layer = affine_per_unit(a->style_layer);
   const norma_layer *cl = &made->content_layer, *sl = &made->style_layer;
-  made->content = (norma_call){.layer = cl, .type = a->type, .eps = content_eps, .ddof = a->content_ddof, .alpha = alpha,
-                               .threads = a->threads};
-  made->style = (norma_call){.layer = sl, .type = a->type, .eps = style_eps, .ddof = a->style_ddof, .alpha = 1,
-                             .threads = a->threads};
+  made->content = side(a, cl, content_eps, a->content_ddof);
+  made->style = side(a, sl, style_eps, a->style_ddof);
+  made->content.alpha = alpha;
+  made->content.param_scale = STYLE_SCALE;
   made->content.x = norma_bind(cl, NORMA_ELEMENTS, a->content, a->type, a->content_strides);
   made->style.x = norma_bind(sl, NORMA_ELEMENTS, a->style, a->type, a->style_strides);
   return NORMA_OK;
@@ -77,7 +94,7 @@ static norma_status check_arrays(const norma_adain_args *a, norma_adain_call *ma
   if (!backward && !a->y && !empty) return norma_fail(error, NORMA_BAD_ARGUMENT, "y is NULL");
   if (backward && !a->dy && !empty) return norma_fail(error, NORMA_BAD_ARGUMENT, "dy is NULL");
   if (norma_layer_elements(s->layer) == 0 && !empty)
-    return norma_fail(error, NORMA_BAD_SHAPE, "style has no elements, so no statistics to give to the content");
+    return norma_fail(error, NORMA_BAD_SHAPE, "style has no elements, and so no statistics for the content");
   int64_t item = (int64_t)norma_type_size(a->type);
   const norma_argument forward_list[] = {
       {.name = "content", .operand = c->x, .item = item},
@@ -95,7 +112,8 @@ static norma_status check_arrays(const norma_adain_args *a, norma_adain_call *ma
                   : norma_check_arguments(c->layer, forward_list, 3, error);
 }
 
-norma_status norma_check_adain(const norma_adain_args *args, bool backward, norma_adain_call *made, norma_error *error) {
+norma_status norma_check_adain(const norma_adain_args *args, bool backward, norma_adain_call *made,
+                               norma_error *error) {
   norma_status status = check(args, made, error);
   return status ? status : check_arrays(args, made, backward, error);
 }
@@ -135,17 +153,18 @@ static norma_operand per_unit(const norma_layer *layer, const double *values) {
   return norma_bind(layer, NORMA_UNITS, values, NORMA_F64, NULL);
 }
 
+/* gamma = sigma_s and beta = mean_s, over STYLE_SCALE. */
 static void take_style(void *context, int64_t begin, int64_t end) {
   scratch *s = context;
   for (int64_t u = begin; u < end; u++) {
     const norma_saved *style = &s->style[u];
-    s->gamma[u] = style->rstd == 0 ? 0 : 1 / style->rstd / style->scale;
-    s->beta[u] = (style->mean + style->mean_lo) / style->scale;
+    s->gamma[u] = style->rstd == 0 ? 0 : 1 / style->rstd / (style->scale * STYLE_SCALE);
+    s->beta[u] = (style->mean + style->mean_lo) / (style->scale * STYLE_SCALE);
   }
 }
 
-static norma_status open_call(const norma_adain_args *args, norma_adain_call *made, bool backward, norma_arena *arena, scratch *s,
-                              norma_error *error) {
+static norma_status open_call(const norma_adain_args *args, norma_adain_call *made, bool backward, norma_arena *arena,
+                              scratch *s, norma_error *error) {
   norma_status status = norma_check_adain(args, backward, made, error);
   if (status) return status;
   int64_t units = norma_layer_units(&made->content_layer);
@@ -154,9 +173,6 @@ static norma_status open_call(const norma_adain_args *args, norma_adain_call *ma
   lay_out(arena, units, s);
   norma_statistics(&made->content, s->content, NULL);
   norma_statistics(&made->style, s->style, NULL);
-  norma_parallel(NULL, units, units, take_style, s);
-  made->content.weight = per_unit(&made->content_layer, s->gamma);
-  made->content.bias = per_unit(&made->content_layer, s->beta);
   return NORMA_OK;
 }
 
@@ -166,15 +182,29 @@ norma_status norma_adain(const norma_adain_args *args, norma_error *error) {
   scratch s;
   norma_status status = open_call(args, &made, false, &arena, &s, error);
   if (status) return status;
+  int64_t units = norma_layer_units(&made.content_layer);
+  norma_parallel(NULL, units, units, take_style, &s);
+  made.content.weight = per_unit(&made.content_layer, s.gamma);
+  made.content.bias = per_unit(&made.content_layer, s.beta);
   norma_apply_forward(&made.content, s.content);
   norma_arena_close(&arena);
   return NORMA_OK;
 }
 
+/* What the gradients need of the style: sigma_s in the content's scale, and the factors of dstyle. */
 typedef struct style_job {
   scratch *s;
   double alpha, m, divisor;
 } style_job;
+
+static void take_gain(void *context, int64_t begin, int64_t end) {
+  scratch *s = context;
+  for (int64_t u = begin; u < end; u++) {
+    double ratio = s->content[u].scale / s->style[u].scale;
+    double gain = s->style[u].rstd == 0 ? 0 : 1 / s->style[u].rstd * ratio;
+    s->gamma[u] = gain > DBL_MAX ? DBL_MAX : gain; /* times 0 it must stay 0 */
+  }
+}
 
 /* d(mean_s) = 1 / m and d(sigma_s) = xhat_s / (m - ddof): dstyle has the form of a forward pass. */
 static void style_gradients(void *context, int64_t begin, int64_t end) {
@@ -185,28 +215,33 @@ static void style_gradients(void *context, int64_t begin, int64_t end) {
   }
 }
 
+static void backward_style(const norma_adain_args *args, norma_adain_call *made, scratch *s) {
+  int64_t units = norma_layer_units(&made->style_layer);
+  double m = (double)norma_layer_unit_elements(&made->style_layer);
+  style_job job = {s, made->content.alpha, m, m - args->style_ddof};
+  made->content.dweight = per_unit(&made->content_layer, s->dgamma);
+  made->content.dbias = per_unit(&made->content_layer, s->dbeta);
+  norma_param_gradients(&made->content, s->content);
+  norma_parallel(NULL, units, units, style_gradients, &job);
+  made->style.weight = per_unit(&made->style_layer, s->dgamma);
+  made->style.bias = per_unit(&made->style_layer, s->dbeta);
+  norma_apply_forward(&made->style, s->style);
+}
+
 norma_status norma_adain_backward(const norma_adain_args *args, norma_error *error) {
   norma_adain_call made;
   norma_arena arena;
   scratch s;
   norma_status status = open_call(args, &made, true, &arena, &s, error);
   if (status) return status;
-  if (args->dstyle) {
-    made.content.dweight = per_unit(&made.content_layer, s.dgamma);
-    made.content.dbias = per_unit(&made.content_layer, s.dbeta);
-    norma_param_gradients(&made.content, s.content);
-  }
-  if (args->dcontent) {
+  if (args->dstyle) backward_style(args, &made, &s);
+  if (args->dcontent) { /* last: dcontent may be dy */
+    /* gamma is one number per unit, so it multiplies at the end, where it cannot overflow on the way. */
+    int64_t units = norma_layer_units(&made.content_layer);
+    norma_parallel(NULL, units, units, take_gain, &s);
+    made.content.gain = per_unit(&made.content_layer, s.gamma);
     norma_unit_gradients(&made.content, s.content, s.means);
     norma_apply_backward(&made.content, s.content, s.means);
-  }
-  if (args->dstyle) {
-    double m = (double)norma_layer_unit_elements(&made.style_layer);
-    style_job job = {&s, made.content.alpha, m, m - args->style_ddof};
-    norma_parallel(NULL, norma_layer_units(&made.style_layer), INT64_MAX, style_gradients, &job);
-    made.style.weight = per_unit(&made.style_layer, s.dgamma);
-    made.style.bias = per_unit(&made.style_layer, s.dbeta);
-    norma_apply_forward(&made.style, s.style);
   }
   norma_arena_close(&arena);
   return NORMA_OK;

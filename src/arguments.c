@@ -1,4 +1,4 @@
-/* What is checked of every array before anything is written: alignment, extent, and that no output meets anything else. */
+/* What is checked of every array before anything is written: alignment, extent, no output that meets anything else. */
 #include "internal.h"
 
 #include <math.h>
@@ -11,7 +11,7 @@ norma_status norma_resolve_eps(double *eps, const char *name, bool zero, double 
   return NORMA_OK;
 }
 
-/* The bytes of an argument: first <= address < first + size, and the steps (positive, in bytes) between its elements. */
+/* The bytes of an argument, first <= address < first + size, and the positive steps, in bytes, between its elements. */
 typedef struct span {
   uintptr_t first;
   int64_t size;
@@ -32,6 +32,12 @@ static void add_step(span *s, int64_t length, int64_t step) {
   s->step[i] = step;
 }
 
+static int64_t count_of(const norma_layer *layer, norma_extent extent) {
+  return extent == NORMA_ELEMENTS ? norma_layer_elements(layer)
+         : extent == NORMA_UNITS  ? norma_layer_units(layer)
+                                  : norma_layer_params(layer);
+}
+
 static norma_status span_make(span *s, const norma_layer *layer, const norma_argument *argument, norma_error *error) {
   *s = (span){.first = (uintptr_t)argument->operand.data, .size = argument->item};
   int64_t limit = PTRDIFF_MAX / 4, room = limit;
@@ -50,8 +56,8 @@ static norma_status span_make(span *s, const norma_layer *layer, const norma_arg
   return NORMA_OK;
 }
 
-/* Whether `distance` is a sum of k[i] * step[i] with 0 <= k[i] < length[i], for steps i and later. The larger steps leave
- * one or two choices each in any real layout; `budget` ends the search in artificial ones. */
+/* Whether `distance` is a sum of k[i] * step[i] with 0 <= k[i] < length[i], for steps i and later. The larger steps
+ * leave one or two choices each in any real layout; `budget` ends the search in artificial ones. */
 static bool reachable(const span *s, int i, int64_t distance, int *budget) {
   if (distance == 0) return true;
   if (i == s->count || distance < 0) return false;
@@ -85,8 +91,9 @@ static norma_status check_output(const norma_layer *layer, const norma_argument 
     if (!norma_varies(axis, argument->extent) || axis->length <= 1) continue;
     steps++;
     if (argument->operand.stride[a] == 0)
-      return norma_fail(error, NORMA_OVERLAP, "%s has stride 0 along dimension %d of %lld: only an input can be a broadcast",
-                        argument->name, axis->dim, (long long)axis->length);
+      return norma_fail(error, NORMA_OVERLAP,
+                        "%s has stride 0 along dimension %d of %lld: only an input can be a broadcast", argument->name,
+                        axis->dim, (long long)axis->length);
   }
   int64_t reach = 0;
   bool nested = s->count == steps;
@@ -95,7 +102,10 @@ static norma_status check_output(const norma_layer *layer, const norma_argument 
     reach += s->step[i] * (s->length[i] - 1);
   }
   return nested ? NORMA_OK
-                : norma_fail(error, NORMA_OVERLAP, "%s: its strides put two of its elements in one place", argument->name);
+                : norma_fail(error, NORMA_OVERLAP,
+                             "%s: its strides are not those of a permutation or slice of a dense tensor, so its "
+                             "elements may meet",
+                             argument->name);
 }
 
 static bool same_view(const norma_layer *layer, const norma_argument *a, const norma_argument *b) {
@@ -111,7 +121,7 @@ norma_status norma_check_arguments(const norma_layer *layer, const norma_argumen
     const norma_argument *one = &arguments[i];
     spans[i].size = 0;
     const norma_layer *own = one->layer ? one->layer : layer;
-    if (!one->operand.data || norma_layer_elements(own) == 0) continue;
+    if (!one->operand.data || count_of(own, one->extent) == 0) continue;
     int64_t alignment = one->item > 8 ? 8 : one->item;
     if ((uintptr_t)one->operand.data % (uintptr_t)alignment != 0)
       return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is at address %p, must be a multiple of %d bytes", one->name,
@@ -126,9 +136,11 @@ norma_status norma_check_arguments(const norma_layer *layer, const norma_argumen
       if (k == i || spans[k].size == 0 || (arguments[k].output && k > i)) continue;
       if (arguments[i].in_place_of == k + 1 && same_view(layer, &arguments[i], &arguments[k])) continue;
       if (share_memory(&spans[i], &spans[k], arguments[i].item, arguments[k].item))
-        return norma_fail(error, NORMA_OVERLAP, arguments[i].in_place_of == k + 1
-                          ? "%s overlaps %s: in place needs the same pointer and the same strides"
-                          : "%s overlaps %s: they must not share memory", arguments[i].name, arguments[k].name);
+        return norma_fail(error, NORMA_OVERLAP,
+                          arguments[i].in_place_of == k + 1
+                              ? "%s overlaps %s: in place needs the same pointer and the same strides"
+                              : "%s overlaps %s: they must not share memory",
+                          arguments[i].name, arguments[k].name);
     }
   }
   return NORMA_OK;

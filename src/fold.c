@@ -1,6 +1,4 @@
 /* A norm with given statistics folded into the linear operator before it. */
-#include "internal.h"
-
 #include "kernels/float_env.h"
 #include "kernels/kernels.h"
 
@@ -13,8 +11,10 @@ static norma_status check_layer(const norma_layer *layer, int64_t *channels, nor
   char pattern[256];
   norma_layer_format(layer, pattern, sizeof pattern, NULL, 0, NULL);
   if (layer->rms)
-    return norma_fail(error, NORMA_NOT_FOLDABLE, "RMS norm '%s' takes its mean square from each input: only batch norm "
-                      "with running statistics folds", pattern);
+    return norma_fail(error, NORMA_NOT_FOLDABLE,
+                      "RMS norm '%s' takes its mean square from each input: only batch norm "
+                      "with running statistics folds",
+                      pattern);
   *channels = 1;
   for (int a = 0; a < layer->axis_count; a++) {
     const norma_axis *axis = &layer->axes[a];
@@ -23,11 +23,13 @@ static norma_status check_layer(const norma_layer *layer, int64_t *channels, nor
       if (channel) *channels *= axis->length;
       continue;
     }
-    return norma_fail(error, NORMA_NOT_FOLDABLE, kept != channel
-                      ? "layer '%s' takes statistics from each input%s along '%s': only batch norm with running statistics, "
-                        "one per channel, folds"
-                      : "layer '%s' has another gamma%s for each '%s': a folded operator has one per channel",
-                      pattern, kept || !channel ? "" : " and shares them", axis->name);
+    return norma_fail(
+        error, NORMA_NOT_FOLDABLE,
+        kept != channel
+            ? "layer '%s' takes statistics from each input%s along '%s': only batch norm with running statistics, "
+              "one per channel, folds"
+            : "layer '%s' has another gamma%s for each '%s': a folded operator has one per channel",
+        pattern, kept || !channel ? "" : " and shares them", axis->name);
   }
   return NORMA_OK;
 }
@@ -36,28 +38,33 @@ static norma_status check_operator(const norma_fold_args *a, int64_t channels, n
   int64_t groups = a->groups ? a->groups : 1;
   if (a->op == NORMA_SCALE_SHIFT) return NORMA_OK;
   if ((unsigned)a->op > NORMA_CONV_TRANSPOSE)
-    return norma_fail(error, NORMA_NOT_FOLDABLE, "op is %d: only linear, convolution and transposed convolution fold", (int)a->op);
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "op is %d, must be one of norma_operator", (int)a->op);
   if (norma_type_size(a->op_type) == 0)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "op_type is %d, must be one of norma_type", (int)a->op_type);
   if (a->out_channels != channels)
-    return norma_fail(error, NORMA_BAD_SHAPE, "out_channels is %lld, the layer has %lld channels", (long long)a->out_channels,
-                      (long long)channels);
+    return norma_fail(error, NORMA_BAD_SHAPE, "out_channels is %lld, the layer has %lld channels",
+                      (long long)a->out_channels, (long long)channels);
   if (groups < 1 || a->in_channels < 0 || a->kernel_elements < 0)
-    return norma_fail(error, NORMA_BAD_SHAPE, "groups is %lld, in_channels %lld, kernel_elements %lld: none may be negative",
-                      (long long)groups, (long long)a->in_channels, (long long)a->kernel_elements);
+    return norma_fail(error, NORMA_BAD_SHAPE,
+                      "groups is %lld, in_channels %lld, kernel_elements %lld: none may be negative", (long long)groups,
+                      (long long)a->in_channels, (long long)a->kernel_elements);
   if (a->op == NORMA_LINEAR && (groups > 1 || a->kernel_elements > 1))
-    return norma_fail(error, NORMA_BAD_SHAPE, "a linear operator has no groups and no kernel, groups is %lld, kernel_elements %lld",
+    return norma_fail(error, NORMA_BAD_SHAPE,
+                      "a linear operator has no groups and no kernel, groups is %lld, kernel_elements %lld",
                       (long long)groups, (long long)a->kernel_elements);
   if (a->in_channels % groups != 0 || channels % groups != 0)
-    return norma_fail(error, NORMA_BAD_SHAPE, "groups is %lld, which does not divide %lld input and %lld output channels",
-                      (long long)groups, (long long)a->in_channels, (long long)channels);
+    return norma_fail(error, NORMA_BAD_SHAPE,
+                      "groups is %lld, which does not divide %lld input and %lld output channels", (long long)groups,
+                      (long long)a->in_channels, (long long)channels);
   int64_t kernel = a->kernel_elements ? a->kernel_elements : 1;
   if (channels > 0 && a->in_channels > INT64_MAX / 8 / channels / kernel)
-    return norma_fail(error, NORMA_BAD_SHAPE, "%lld x %lld channels with %lld kernel elements overflow", (long long)a->in_channels,
-                      (long long)channels, (long long)kernel);
+    return norma_fail(error, NORMA_BAD_SHAPE, "%lld x %lld channels with %lld kernel elements overflow",
+                      (long long)a->in_channels, (long long)channels, (long long)kernel);
   if (!a->weight || !a->folded_weight || !a->folded_bias)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is NULL", !a->weight ? "weight" : !a->folded_weight ? "folded_weight"
-                                                                                                        : "folded_bias");
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is NULL",
+                      !a->weight          ? "weight"
+                      : !a->folded_weight ? "folded_weight"
+                                          : "folded_bias");
   return NORMA_OK;
 }
 
@@ -86,10 +93,47 @@ static int64_t output_channel(const norma_fold_args *a, int64_t groups, int64_t 
   return input / (a->in_channels / groups) * per_group + i / kernel % per_group;
 }
 
+static int64_t weight_count(const norma_fold_args *a) {
+  int64_t groups = a->groups ? a->groups : 1, kernel = a->kernel_elements ? a->kernel_elements : 1;
+  return a->op == NORMA_CONV_TRANSPOSE ? a->in_channels * (a->out_channels / groups) * kernel
+                                       : a->out_channels * (a->in_channels / groups) * kernel;
+}
+
+/* One dense array of n elements, as a layer of one axis and an argument on it. */
+static norma_argument dense(norma_layer *layer, const char *name, const void *data, norma_type type, int64_t n,
+                            int output) {
+  norma_layer_norm(layer, 1, 1, &n, NULL);
+  return (norma_argument){.name = name,
+                          .operand = norma_bind(layer, NORMA_ELEMENTS, data, type, NULL),
+                          .layer = layer,
+                          .item = (int64_t)norma_type_size(type),
+                          .output = output};
+}
+
+static norma_status check_arrays(const norma_fold_args *a, int64_t channels, norma_error *error) {
+  norma_layer c, w;
+  bool op = a->op != NORMA_SCALE_SHIFT;
+  int64_t weights = op ? weight_count(a) : 0;
+  norma_argument list[] = {
+      dense(&c, "mean", a->mean, a->type, channels, false),
+      dense(&c, "var", a->var, a->type, channels, false),
+      dense(&c, "gamma", a->gamma, a->type, channels, false),
+      dense(&c, "beta", a->beta, a->type, channels, false),
+      dense(&c, "scale", a->scale, NORMA_F64, channels, true),
+      dense(&c, "shift", a->shift, NORMA_F64, channels, true),
+      dense(&c, "bias", a->bias, a->op_type, channels, false),
+      dense(&c, "folded_bias", a->folded_bias, a->op_type, channels, true),
+      dense(&w, "weight", a->weight, a->op_type, weights, false),
+      dense(&w, "folded_weight", a->folded_weight, a->op_type, weights, true),
+  };
+  list[7].in_place_of = 7;
+  list[9].in_place_of = 9;
+  return norma_check_arguments(&c, list, op ? 10 : 6, error);
+}
+
 static void fold_operator(const norma_fold_args *a, double eps, int64_t channels) {
   int64_t groups = a->groups ? a->groups : 1, kernel = a->kernel_elements ? a->kernel_elements : 1;
-  int64_t count = a->op == NORMA_CONV_TRANSPOSE ? a->in_channels * (channels / groups) * kernel
-                                                : channels * (a->in_channels / groups) * kernel;
+  int64_t count = weight_count(a);
   double scale, shift;
   for (int64_t i = 0; i < count; i++) {
     scale_and_shift(a, eps, output_channel(a, groups, kernel, i), &scale, &shift);
@@ -105,17 +149,20 @@ norma_status norma_fold(const norma_fold_args *a, norma_error *error) {
   int64_t channels = 0;
   if (!a) return norma_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
   if (a->size != sizeof *a)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(norma_fold_args) = %zu", a->size, sizeof *a);
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(norma_fold_args) = %zu", a->size,
+                      sizeof *a);
   double eps = a->eps;
   norma_status status = norma_resolve_eps(&eps, "eps", a->flags & NORMA_EPS_ZERO, 1e-5, error);
   if (!status) status = check_layer(a->layer, &channels, error);
   if (!status) status = check_operator(a, channels, error);
   if (status) return status;
   if (a->type != NORMA_F32 && a->type != NORMA_F64)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "type is %s, statistics and parameters are f32 or f64", norma_type_name(a->type));
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "type is %d (%s), statistics and parameters are f32 or f64",
+                      (int)a->type, norma_type_name(a->type));
   if (channels > 0 && (!a->mean || !a->var))
     return norma_fail(error, NORMA_NOT_FOLDABLE, "%s is NULL: without given statistics the layer depends on each input",
                       a->mean ? "var" : "mean");
+  status = check_arrays(a, channels, error);
   norma_float_env env = norma_float_enter();
   for (int64_t c = 0; !status && c < channels; c++)
     if (read(a->type, a->var, c, 0) < 0)

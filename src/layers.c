@@ -4,20 +4,32 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The layers with a batch and channels need dimensions 0 and 1. */
+static norma_status check_channels(int ndim, norma_error *error) {
+  if (ndim >= 2 && ndim <= NORMA_MAX_DIMS) return NORMA_OK;
+  return norma_fail(error, NORMA_BAD_SHAPE, "ndim is %d, must be 2 to %d: batch, channels, space", ndim,
+                    NORMA_MAX_DIMS);
+}
+
 norma_status norma_layer_batch(norma_layer *layer, int ndim, const int64_t *shape, norma_error *error) {
-  return norma_layer_parse(layer, "[n] c [...]", "c", NULL, ndim, shape, error);
+  norma_status status = check_channels(ndim, error);
+  return status ? status : norma_layer_parse(layer, "[n] c [...]", "c", NULL, ndim, shape, error);
 }
 
 norma_status norma_layer_instance(norma_layer *layer, int ndim, const int64_t *shape, norma_error *error) {
-  return norma_layer_parse(layer, "n c [...]", "c", NULL, ndim, shape, error);
+  norma_status status = check_channels(ndim, error);
+  return status ? status : norma_layer_parse(layer, "n c [...]", "c", NULL, ndim, shape, error);
 }
 
 norma_status norma_layer_group(norma_layer *layer, int64_t groups, int ndim, const int64_t *shape, norma_error *error) {
   char sizes[32];
   if (groups < 1) return norma_fail(error, NORMA_BAD_ARGUMENT, "groups is %lld, must be at least 1", (long long)groups);
-  if (shape && ndim >= 2 && shape[1] < 1)
-    return norma_fail(error, NORMA_BAD_SHAPE, "the input has %lld channels, group norm needs at least 1", (long long)shape[1]);
-  if (shape && ndim >= 2 && shape[1] % groups != 0)
+  norma_status status = check_channels(ndim, error);
+  if (status) return status;
+  if (shape && shape[1] < 1)
+    return norma_fail(error, NORMA_BAD_SHAPE, "the input has %lld channels, group norm needs at least 1",
+                      (long long)shape[1]);
+  if (shape && shape[1] % groups != 0)
     return norma_fail(error, NORMA_BAD_SHAPE, "groups is %lld, which does not divide the %lld channels of the input",
                       (long long)groups, (long long)shape[1]);
   snprintf(sizes, sizeof sizes, "g=%lld", (long long)groups);
@@ -36,12 +48,13 @@ static const char *const dim_names[NORMA_MAX_DIMS][NORMA_MAX_DIMS] = {
     {"n", "c", "s1", "s2", "s3", "s4", "s5", "s6"},
 };
 
-norma_status norma_layer_norm_dims(norma_layer *layer, unsigned dims, int ndim, const int64_t *shape, norma_error *error) {
+norma_status norma_layer_norm_dims(norma_layer *layer, unsigned dims, int ndim, const int64_t *shape,
+                                   norma_error *error) {
   if (ndim < 1 || ndim > NORMA_MAX_DIMS)
     return norma_fail(error, NORMA_BAD_SHAPE, "ndim is %d, must be 1 to %d", ndim, NORMA_MAX_DIMS);
   if (dims == 0 || dims >> ndim != 0)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "dims is 0x%x, must name at least one of the %d dimensions and no other", dims,
-                      ndim);
+    return norma_fail(error, NORMA_BAD_ARGUMENT,
+                      "dims is 0x%x, must name at least one of the %d dimensions and no other", dims, ndim);
   char pattern[96] = "", affine[64] = "";
   for (int d = 0; d < ndim; d++) {
     const char *name = dim_names[ndim - 1][d];
@@ -55,13 +68,16 @@ norma_status norma_layer_norm_dims(norma_layer *layer, unsigned dims, int ndim, 
 }
 
 norma_status norma_layer_norm(norma_layer *layer, int count, int ndim, const int64_t *shape, norma_error *error) {
-  if (count < 1 || count > ndim || ndim > NORMA_MAX_DIMS)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "count is %d, must be 1 to the %d dimensions of the shape (at most %d)", count,
-                      ndim, NORMA_MAX_DIMS);
+  if (ndim < 1 || ndim > NORMA_MAX_DIMS)
+    return norma_fail(error, NORMA_BAD_SHAPE, "ndim is %d, must be 1 to %d", ndim, NORMA_MAX_DIMS);
+  if (count < 1 || count > ndim)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "count is %d, must be 1 to the %d dimensions of the shape", count,
+                      ndim);
   return norma_layer_norm_dims(layer, ((1u << count) - 1) << (ndim - count), ndim, shape, error);
 }
 
-norma_status norma_layer_rms_dims(norma_layer *layer, unsigned dims, int ndim, const int64_t *shape, norma_error *error) {
+norma_status norma_layer_rms_dims(norma_layer *layer, unsigned dims, int ndim, const int64_t *shape,
+                                  norma_error *error) {
   norma_status status = norma_layer_norm_dims(layer, dims, ndim, shape, error);
   if (!status) layer->rms = 1;
   return status;
@@ -100,18 +116,22 @@ int64_t norma_layer_params(const norma_layer *layer) {
 norma_status norma_layer_check(const norma_layer *layer, const char *name, norma_error *error) {
   if (!layer) return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is NULL", name);
   if (layer->size != sizeof *layer)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s->size is %zu, must be %zu: make it with norma_layer_parse or a named layer",
-                      name, layer->size, sizeof *layer);
+    return norma_fail(error, NORMA_BAD_ARGUMENT,
+                      "%s->size is %zu, must be %zu: make it with norma_layer_parse or a named layer", name,
+                      layer->size, sizeof *layer);
   if (layer->ndim < 1 || layer->ndim > NORMA_MAX_DIMS || layer->axis_count < 1 || layer->axis_count > NORMA_MAX_AXES)
     return norma_fail(error, NORMA_BAD_SHAPE, "%s has %d dimensions and %d axes, must have 1 to %d and 1 to %d", name,
                       layer->ndim, layer->axis_count, NORMA_MAX_DIMS, NORMA_MAX_AXES);
-  int64_t elements = 1;  /* lengths of 0 count as 1, so that the other strides do not overflow either */
+  int64_t elements = 1; /* lengths of 0 count as 1, so that the other strides do not overflow either */
   int a = 0;
   for (int d = 0; d < layer->ndim; d++) {
     int64_t product = 1;
     int first = a;
     for (; a < layer->axis_count && layer->axes[a].dim == d; a++) {
       int64_t length = layer->axes[a].length;
+      if (!memchr(layer->axes[a].name, 0, NORMA_NAME_SIZE))
+        return norma_fail(error, NORMA_BAD_ARGUMENT, "%s->axes[%d].name does not end within %d characters", name, a,
+                          NORMA_NAME_SIZE - 1);
       if (length < 0 || (length > 0 && elements > PTRDIFF_MAX / 8 / length))
         return norma_fail(error, NORMA_BAD_SHAPE, "%s: the size of the tensor overflows at axis '%.15s' of %lld", name,
                           layer->axes[a].name, (long long)length);
@@ -119,11 +139,11 @@ norma_status norma_layer_check(const norma_layer *layer, const char *name, norma
       product *= length;
     }
     if (a == first || product != layer->shape[d])
-      return norma_fail(error, NORMA_BAD_SHAPE, "%s: the axes of dimension %d do not multiply to its %lld elements", name, d,
-                        (long long)layer->shape[d]);
+      return norma_fail(error, NORMA_BAD_SHAPE, "%s: the axes of dimension %d do not multiply to its %lld elements",
+                        name, d, (long long)layer->shape[d]);
   }
   if (a != layer->axis_count)
-    return norma_fail(error, NORMA_BAD_SHAPE, "%s: axis '%.15s' belongs to dimension %d, out of order", name, layer->axes[a].name,
-                      layer->axes[a].dim);
+    return norma_fail(error, NORMA_BAD_SHAPE, "%s: axis '%.15s' belongs to dimension %d, out of order", name,
+                      layer->axes[a].name, layer->axes[a].dim);
   return NORMA_OK;
 }

@@ -1,56 +1,15 @@
 /* Statistics as a value: merge, finish, and the update of running statistics. */
-#include "internal.h"
-
 #include "kernels/float_env.h"
 #include "kernels/kernels.h"
 
 #include <math.h>
 
-/* a + b = *sum + *error exactly (Knuth 1969, for operands of any size). */
-static void two_sum(double a, double b, double *sum, double *error) {
-  double s = a + b, part = s - a;
-  *error = (a - (s - part)) + (b - part);
-  *sum = s;
-}
-
-void norma_sum_add(norma_sum *into, norma_sum other) {
-  double error;
-  two_sum(into->hi, other.hi, &into->hi, &error);
-  into->lo += error + other.lo;
-}
-
-norma_moments norma_moments_about(double pivot, double deviations, double squares, int64_t count) {
-  norma_moments moments = {.count = count};
-  double shift = deviations / (double)count;
-  two_sum(pivot, shift, &moments.mean, &moments.mean_lo);
-  moments.m2 = squares - deviations * shift;
-  if (moments.m2 < 0) moments.m2 = 0;
-  return moments;
-}
-
-void norma_moments_join(norma_moments *into, const norma_moments *other) {
-  if (other->count == 0) return;
-  if (into->count == 0) {
-    *into = *other;
-    return;
-  }
-  double count = (double)into->count, share = (double)other->count / (double)(into->count + other->count);
-  double delta = (other->mean - into->mean) + (other->mean_lo - into->mean_lo);
-  double shift = into->mean_lo + delta * share;
-  two_sum(into->mean, shift, &into->mean, &into->mean_lo);
-  norma_sum m2 = {into->m2, into->m2_lo};
-  norma_sum_add(&m2, (norma_sum){other->m2, other->m2_lo});
-  norma_sum_add(&m2, (norma_sum){delta * delta * (count * share), 0});
-  into->m2 = m2.hi;
-  into->m2_lo = m2.lo;
-  into->count += other->count;
-}
-
 norma_status norma_moments_add(norma_moments *moments, norma_type type, const void *x, int64_t n, int64_t stride,
                                norma_error *error) {
   norma_layer layer;
   if (!moments) return norma_fail(error, NORMA_BAD_ARGUMENT, "moments is NULL");
-  if (norma_type_size(type) == 0) return norma_fail(error, NORMA_BAD_ARGUMENT, "type is %d, not a norma_type", (int)type);
+  if (norma_type_size(type) == 0)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "type is %d, not a norma_type", (int)type);
   if (n < 0) return norma_fail(error, NORMA_BAD_SHAPE, "n is %lld, must not be negative", (long long)n);
   if (n == 0) return NORMA_OK;
   if (!x) return norma_fail(error, NORMA_BAD_ARGUMENT, "x is NULL");
@@ -77,11 +36,13 @@ void norma_moments_merge(norma_moments *into, const norma_moments *other) {
   norma_float_leave(env);
 }
 
-norma_status norma_moments_finish(const norma_moments *moments, int ddof, double *mean, double *var, norma_error *error) {
+norma_status norma_moments_finish(const norma_moments *moments, int ddof, double *mean, double *var,
+                                  norma_error *error) {
   if (!moments) return norma_fail(error, NORMA_BAD_ARGUMENT, "moments is NULL");
   if (ddof < 0) return norma_fail(error, NORMA_BAD_ARGUMENT, "ddof is %d, must be 0 (biased) or 1 (unbiased)", ddof);
   if (moments->count <= ddof)
-    return norma_fail(error, NORMA_SINGLE_VALUE, "the moments hold %lld values, a variance with ddof %d needs at least %d",
+    return norma_fail(error, NORMA_SINGLE_VALUE,
+                      "the moments hold %lld values, a variance with ddof %d needs at least %d",
                       (long long)moments->count, ddof, ddof + 1);
   norma_float_env env = norma_float_enter();
   double both[2] = {moments->mean + moments->mean_lo, (moments->m2 + moments->m2_lo) / (double)(moments->count - ddof)};
@@ -93,19 +54,23 @@ norma_status norma_moments_finish(const norma_moments *moments, int ddof, double
 
 /* --------------------------------------------------------------------------------------------- running update --- */
 
-static norma_status check_running(const norma_running_args *args, double *weight_of_new, int *ddof, norma_error *error) {
+static norma_status check_running(const norma_running_args *args, double *weight_of_new, int *ddof,
+                                  norma_error *error) {
   if (!args) return norma_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
   if (args->size != sizeof *args)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(norma_running_args) = %zu", args->size,
-                      sizeof *args);
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(norma_running_args) = %zu",
+                      args->size, sizeof *args);
   if (args->type != NORMA_F32 && args->type != NORMA_F64)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "type is %s, running statistics are f32 or f64", norma_type_name(args->type));
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "type is %d (%s), running statistics are f32 or f64", (int)args->type,
+                      norma_type_name(args->type));
   if (args->channels < 0 || args->samples < 0)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is %lld, must not be negative", args->channels < 0 ? "channels" : "samples",
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is %lld, must not be negative",
+                      args->channels < 0 ? "channels" : "samples",
                       (long long)(args->channels < 0 ? args->channels : args->samples));
   if (!args->moments && args->channels > 0) return norma_fail(error, NORMA_BAD_ARGUMENT, "moments is NULL");
   if ((unsigned)args->not_finite > NORMA_NOT_FINITE_SKIP)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "not_finite is %d, must be one of norma_not_finite", (int)args->not_finite);
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "not_finite is %d, must be one of norma_not_finite",
+                      (int)args->not_finite);
   double momentum = args->momentum;
   if (!(momentum >= 0 && momentum <= 1))
     return norma_fail(error, NORMA_BAD_ARGUMENT, "momentum is %g, must be in (0, 1], or 0 for the default", momentum);
@@ -120,7 +85,8 @@ static norma_status check_running(const norma_running_args *args, double *weight
       *weight_of_new = 1 / (double)args->batches;
       return NORMA_OK;
   }
-  return norma_fail(error, NORMA_BAD_ARGUMENT, "convention is %d, must be one of norma_convention", (int)args->convention);
+  return norma_fail(error, NORMA_BAD_ARGUMENT, "convention is %d, must be one of norma_convention",
+                    (int)args->convention);
 }
 
 /* The new statistics of a channel, averaged over the samples that have any; false if none has. */

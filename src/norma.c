@@ -1,5 +1,5 @@
 /* Forward and backward: check everything, then statistics, sums, elements. */
-#include "internal.h"
+#include "kernels/kernels.h"
 
 /* The fields that both directions have, so that they are checked once. */
 typedef struct common {
@@ -23,17 +23,19 @@ static norma_status check_size(const void *args, size_t size, size_t right, cons
 static norma_status check_given(const common *c, norma_error *error) {
   bool rms = c->layer->rms;
   if (rms && c->given_mean)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "given_mean is set, but the mean of an RMS layer is 0: given_var alone is right");
+    return norma_fail(error, NORMA_BAD_ARGUMENT,
+                      "given_mean is set, but the mean of an RMS layer is 0: given_var alone is right");
   if (!rms && !c->given_mean != !c->given_var)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is NULL: given_mean and given_var come together",
                       c->given_mean ? "given_var" : "given_mean");
   if (c->given_var) return NORMA_OK;
   int64_t m = norma_layer_unit_elements(c->layer);
-  bool refuse = (c->flags & NORMA_REFUSE_SINGLE) && !rms;
+  bool refuse = c->flags & NORMA_REFUSE_SINGLE;
   if (m == 1 && (refuse || c->ddof == 1))
-    return norma_fail(error, NORMA_SINGLE_VALUE, refuse
-                      ? "each mean is taken over 1 value, more than 1 is expected when statistics come from the input"
-                      : "each variance is taken over 1 value, ddof 1 needs at least 2");
+    return norma_fail(
+        error, NORMA_SINGLE_VALUE,
+        refuse ? "each mean is taken over 1 value, more than 1 is expected when statistics come from the input"
+               : "each variance is taken over 1 value, ddof 1 needs at least 2");
   return NORMA_OK;
 }
 
@@ -45,7 +47,13 @@ static norma_status check_common(const common *c, norma_call *call, norma_error 
   if (c->ddof != 0 && c->ddof != 1)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "ddof is %d, must be 0 (biased) or 1 (unbiased)", c->ddof);
   norma_type param = norma_param_type(c->type);
-  *call = (norma_call){.layer = c->layer, .type = c->type, .eps = c->eps, .alpha = 1, .ddof = c->ddof, .threads = c->threads};
+  *call = (norma_call){.layer = c->layer,
+                       .type = c->type,
+                       .eps = c->eps,
+                       .alpha = 1,
+                       .param_scale = 1,
+                       .ddof = c->ddof,
+                       .threads = c->threads};
   call->weight_offset = c->weight && c->flags & NORMA_WEIGHT_PLUS_ONE ? 1 : 0;
   double standard = !c->layer->rms ? 1e-5 : c->type == NORMA_F64 ? 0x1p-52 : 0x1p-23;
   status = norma_resolve_eps(&call->eps, "eps", c->flags & NORMA_EPS_ZERO, standard, error);
@@ -68,7 +76,8 @@ static norma_status check_affine(const norma_layer *layer, const void *data, con
   for (int a = 0; a < layer->axis_count; a++)
     if (layer->axes[a].bits & NORMA_AFFINE) return NORMA_OK;
   if (!data) return NORMA_OK;
-  return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is given, but the affine list of the layer is empty: NULL is right", name);
+  return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is given, but the affine list of the layer is empty: NULL is right",
+                    name);
 }
 
 /* Reads every given variance, once it is known that they can be read. */
@@ -82,20 +91,25 @@ static norma_status check_variances(const norma_call *call, norma_error *error) 
     double var;
     norma_walk_gather(&walk, 0, u, 1, &var);
     if (var < 0)
-      return norma_fail(error, NORMA_BAD_ARGUMENT, "given_var[%lld] is %g, a variance must not be negative", (long long)u, var);
+      return norma_fail(error, NORMA_BAD_ARGUMENT, "given_var[%lld] is %g, a variance must not be negative",
+                        (long long)u, var);
   }
   return NORMA_OK;
 }
 
 static norma_argument tensor(const char *name, const norma_operand *operand, norma_extent extent, bool output) {
-  return (norma_argument){.name = name, .operand = *operand, .extent = extent, .output = output,
+  return (norma_argument){.name = name,
+                          .operand = *operand,
+                          .extent = extent,
+                          .output = output,
                           .item = (int64_t)norma_type_size(operand->type)};
 }
 
 /* An array of structs per unit: its operand counts in structs. */
 static norma_argument structs(const norma_layer *layer, const char *name, const void *data, size_t item, bool output) {
   norma_operand operand = norma_bind(layer, NORMA_UNITS, data, NORMA_F64, NULL);
-  return (norma_argument){.name = name, .operand = operand, .extent = NORMA_UNITS, .output = output, .item = (int64_t)item};
+  return (norma_argument){
+      .name = name, .operand = operand, .extent = NORMA_UNITS, .output = output, .item = (int64_t)item};
 }
 
 static size_t unit_bytes(const norma_layer *layer, size_t item) {
@@ -107,8 +121,9 @@ static size_t unit_bytes(const norma_layer *layer, size_t item) {
 static norma_status check_forward(const norma_forward_args *a, norma_call *call, norma_error *error) {
   norma_status status = check_size(a, a ? a->size : 0, sizeof *a, "norma_forward_args", error);
   if (status) return status;
-  const common c = {a->layer, a->type, a->eps, a->ddof, a->flags, a->x, a->weight, a->given_mean, a->given_var,
-                    a->x_strides, a->weight_strides, a->given_strides, a->threads};
+  const common c = {a->layer,  a->type,       a->eps,       a->ddof,      a->flags,          a->x,
+                    a->weight, a->given_mean, a->given_var, a->x_strides, a->weight_strides, a->given_strides,
+                    a->threads};
   status = check_common(&c, call, error);
   if (status) return status;
   norma_type param = norma_param_type(a->type);
@@ -125,7 +140,8 @@ static norma_status check_forward_arrays(const norma_forward_args *a, const norm
   if (!status) status = check_affine(a->layer, a->weight, "weight", error);
   if (!status) status = check_affine(a->layer, a->bias, "bias", error);
   if (!status && a->moments && a->given_var)
-    status = norma_fail(error, NORMA_BAD_ARGUMENT, "moments is set, but with given statistics none are taken: NULL is right");
+    status = norma_fail(error, NORMA_BAD_ARGUMENT,
+                        "moments is set, but with given statistics none are taken: NULL is right");
   if (status) return status;
   norma_argument list[] = {
       tensor("x", &call->x, NORMA_ELEMENTS, false),
@@ -180,8 +196,9 @@ norma_status norma_forward(const norma_forward_args *args, norma_error *error) {
 static norma_status check_backward(const norma_backward_args *a, norma_call *call, norma_error *error) {
   norma_status status = check_size(a, a ? a->size : 0, sizeof *a, "norma_backward_args", error);
   if (status) return status;
-  const common c = {a->layer, a->type, a->eps, a->ddof, a->flags, a->x, a->weight, a->given_mean, a->given_var,
-                    a->x_strides, a->weight_strides, a->given_strides, a->threads};
+  const common c = {a->layer,  a->type,       a->eps,       a->ddof,      a->flags,          a->x,
+                    a->weight, a->given_mean, a->given_var, a->x_strides, a->weight_strides, a->given_strides,
+                    a->threads};
   status = check_common(&c, call, error);
   if (status) return status;
   call->dy = norma_bind(a->layer, NORMA_ELEMENTS, a->dy, a->type, a->dy_strides);
@@ -243,7 +260,7 @@ norma_status norma_backward(const norma_backward_args *args, norma_error *error)
     saved = own;
   }
   norma_param_gradients(&call, saved);
-  if (args->dx) {  /* last: dx may be dy */
+  if (args->dx) { /* last: dx may be dy */
     norma_pair *means = args->given_var ? NULL : norma_arena_take(&arena, unit_bytes(args->layer, sizeof *means));
     if (means) norma_unit_gradients(&call, saved, means);
     norma_apply_backward(&call, saved, means);

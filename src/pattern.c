@@ -7,15 +7,15 @@
 
 /* One name of the pattern, or the ellipsis, before the shape is known. */
 typedef struct item {
-  char name[NORMA_NAME_SIZE];  /* "..." for the ellipsis */
+  char name[NORMA_NAME_SIZE]; /* "..." for the ellipsis */
   bool shared;
-  int dim;  /* counted as if the ellipsis stood for one dimension */
+  int dim; /* counted as if the ellipsis stood for one dimension */
   bool in_parentheses;
 } item;
 
 typedef struct items {
   int count, dims;
-  int ellipsis;  /* index, or -1 */
+  int ellipsis; /* index, or -1 */
   item item[NORMA_MAX_AXES];
 } items;
 
@@ -83,9 +83,10 @@ static norma_status read_pattern(items *list, const char *pattern, norma_error *
     } else {
       item it = {.shared = bracket, .dim = list->dims, .in_parentheses = parentheses};
       if (!read_name(&c, it.name))
-        return norma_fail(error, NORMA_BAD_PATTERN, "pattern '%.80s' cannot be read at '%.20s': names of up to %d letters "
-                          "and digits, brackets and parentheses that close in turn are right", pattern, c,
-                          NORMA_NAME_SIZE - 1);
+        return norma_fail(error, NORMA_BAD_PATTERN,
+                          "pattern '%.80s' cannot be read at '%.20s': names of up to %d letters "
+                          "and digits, brackets and parentheses that close in turn are right",
+                          pattern, c, NORMA_NAME_SIZE - 1);
       norma_status status = add_item(list, pattern, &it, error);
       if (status) return status;
       if (parentheses) in_this++;
@@ -93,7 +94,8 @@ static norma_status read_pattern(items *list, const char *pattern, norma_error *
     }
   }
   if (bracket || parentheses)
-    return norma_fail(error, NORMA_BAD_PATTERN, "pattern '%.80s' does not close its '%c'", pattern, parentheses ? '(' : '[');
+    return norma_fail(error, NORMA_BAD_PATTERN, "pattern '%.80s' does not close its '%c'", pattern,
+                      parentheses ? '(' : '[');
   return NORMA_OK;
 }
 
@@ -159,7 +161,8 @@ static norma_status read_sizes(norma_layer *layer, const char *sizes, norma_erro
     int a = 0;
     while (a < layer->axis_count && strcmp(layer->axes[a].name, name) != 0) a++;
     if (a == layer->axis_count)
-      return norma_fail(error, NORMA_BAD_PATTERN, "sizes gives %s=%lld, but the pattern has no axis '%s'", name, value, name);
+      return norma_fail(error, NORMA_BAD_PATTERN, "sizes gives %s=%lld, but the pattern has no axis '%s'", name, value,
+                        name);
     if (seen[a]) return norma_fail(error, NORMA_BAD_PATTERN, "sizes gives '%s' twice", name);
     seen[a] = true;
     norma_axis *axis = &layer->axes[a];
@@ -183,21 +186,23 @@ static norma_status solve_lengths(norma_layer *layer, norma_error *error) {
           return norma_fail(error, NORMA_BAD_SHAPE, "the axes of dimension %d overflow", dim);
         product *= axis->length;
       } else if (missing >= 0) {
-        return norma_fail(error, NORMA_BAD_SHAPE, "dimension %d of %lld is split into '%s' and '%s', and sizes gives neither",
-                          dim, (long long)total, layer->axes[missing].name, axis->name);
+        return norma_fail(error, NORMA_BAD_SHAPE,
+                          "dimension %d of %lld is split into '%s' and '%s', and sizes gives neither", dim,
+                          (long long)total, layer->axes[missing].name, axis->name);
       } else {
         missing = end;
       }
     }
     if (missing < 0) {
       if (product != total)
-        return norma_fail(error, NORMA_BAD_SHAPE, "the axes of dimension %d multiply to %lld, the shape has %lld there", dim,
-                          (long long)product, (long long)total);
+        return norma_fail(error, NORMA_BAD_SHAPE, "the axes of dimension %d multiply to %lld, the shape has %lld there",
+                          dim, (long long)product, (long long)total);
     } else if (end - first == 1) {
       layer->axes[missing].length = total;
     } else if (product == 0 || total == 0 || total % product != 0) {
-      return norma_fail(error, NORMA_BAD_SHAPE, "dimension %d has %lld elements, which cannot be split into %s=%lld equal parts",
-                        dim, (long long)total, layer->axes[missing == first ? first + 1 : first].name, (long long)product);
+      return norma_fail(error, NORMA_BAD_SHAPE,
+                        "dimension %d has %lld elements, which cannot be split into %s=%lld equal parts", dim,
+                        (long long)total, layer->axes[missing == first ? first + 1 : first].name, (long long)product);
     } else {
       layer->axes[missing].length = total / product;
     }
@@ -205,7 +210,8 @@ static norma_status solve_lengths(norma_layer *layer, norma_error *error) {
   return NORMA_OK;
 }
 
-static norma_status read_affine(norma_layer *layer, const char *affine, const int ellipsis_axes[2], norma_error *error) {
+static norma_status read_affine(norma_layer *layer, const char *affine, const int ellipsis_axes[2],
+                                norma_error *error) {
   int next = 0, open = 0;
   for (int a = 0; a < layer->axis_count; a++) layer->axes[a].bits &= ~(unsigned)NORMA_AFFINE;
   for (const char *c = affine ? affine : ""; *c;) {
@@ -217,8 +223,8 @@ static norma_status read_affine(norma_layer *layer, const char *affine, const in
     }
     char name[NORMA_NAME_SIZE];
     if (!read_name(&c, name))
-      return norma_fail(error, NORMA_BAD_PATTERN, "affine '%.60s' cannot be read at '%.20s': a list of axis names is right",
-                        affine, c);
+      return norma_fail(error, NORMA_BAD_PATTERN,
+                        "affine '%.60s' cannot be read at '%.20s': a list of axis names is right", affine, c);
     int from = next, to;
     if (name[0] == '.') {
       if (ellipsis_axes[0] < 0)
@@ -231,9 +237,11 @@ static norma_status read_affine(norma_layer *layer, const char *affine, const in
     }
     if (from >= layer->axis_count && to > from) {
       for (from = 0; from < next && strcmp(layer->axes[from].name, name) != 0;) from++;
-      return norma_fail(error, NORMA_BAD_PATTERN, from < next
-                        ? "affine '%.60s' names '%s' out of order: the order of the pattern is right, and strides give another layout"
-                        : "affine '%.60s' names '%s', which the pattern does not have", affine, name);
+      return norma_fail(error, NORMA_BAD_PATTERN,
+                        from < next ? "affine '%.60s' names '%s' out of order: the order of the pattern is right, and "
+                                      "strides give another layout"
+                                    : "affine '%.60s' names '%s', which the pattern does not have",
+                        affine, name);
     }
     if (from < next && to > from)
       return norma_fail(error, NORMA_BAD_PATTERN, "affine '%.60s' has '...' out of order", affine);
@@ -315,7 +323,7 @@ static void put_pattern(text *out, const norma_layer *layer) {
     end = end_of_dim(layer, first);
     bool split = end - first > 1;
     if (split) put(out, "(");
-    else  /* whole dimensions in a row go together, so that [h w] is one bracket */
+    else /* whole dimensions in a row go together, so that [h w] is one bracket */
       while (end < layer->axis_count && end_of_dim(layer, end) == end + 1) end++;
     put_axes(out, layer, first, end);
     if (split) put(out, ")");

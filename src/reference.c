@@ -1,6 +1,4 @@
 /* The definition, in plain loops and long double: every formula as norma.h states it, in the order of the elements. */
-#include "internal.h"
-
 #include "kernels/float_env.h"
 #include "kernels/kernels.h"
 
@@ -14,28 +12,36 @@ typedef long double real;
 typedef struct unit {
   real count, first, mean, var, rstd;
   real sum_q, sum_q_xhat;
+  real sigma, shift; /* of the style, in AdaIN: they multiply gamma and add to beta */
 } unit;
 
-/* Where element i of the tensor lies in an array: its index along each axis times that axis' stride. */
-static int64_t place(const norma_layer *layer, const int64_t stride[], int64_t i) {
+/* Where item i of those that vary with `extent` lies in an array: its index along each axis times that axis' stride. */
+static int64_t place(const norma_layer *layer, norma_extent extent, const int64_t stride[], int64_t i) {
   int64_t offset = 0;
   for (int a = layer->axis_count - 1; a >= 0; a--) {
+    if (!norma_varies(&layer->axes[a], extent)) continue;
     offset += i % layer->axes[a].length * stride[a];
     i /= layer->axes[a].length;
   }
   return offset;
 }
 
-static real read(const norma_layer *layer, const norma_operand *from, int64_t i, double absent) {
+static real read_along(const norma_layer *layer, norma_extent extent, const norma_operand *from, int64_t i,
+                       double absent) {
   double value = absent;
-  if (from->data)
-    norma_load(from->type, from->data + place(layer, from->stride, i) * (int64_t)norma_type_size(from->type), 0, &value, 1);
+  int64_t item = (int64_t)norma_type_size(from->type);
+  if (from->data) norma_load(from->type, from->data + place(layer, extent, from->stride, i) * item, 0, &value, 1);
   return value;
+}
+
+/* What element i of the tensor finds in an array. */
+static real read(const norma_layer *layer, const norma_operand *from, int64_t i, double absent) {
+  return read_along(layer, NORMA_ELEMENTS, from, i, absent);
 }
 
 static int64_t index_of(const norma_layer *layer, norma_extent extent, int64_t i) {
   norma_operand dense = norma_bind(layer, extent, NULL, NORMA_F64, NULL);
-  return place(layer, dense.stride, i);
+  return place(layer, NORMA_ELEMENTS, dense.stride, i);
 }
 
 static unit *unit_of(const norma_call *call, unit *units, int64_t i) {
@@ -48,15 +54,14 @@ static real xhat_of(const norma_call *call, const unit *u, int64_t i) {
   return ((x_of(call, i) - u->first) - u->mean) * u->rstd;
 }
 
-static real gamma_of(const norma_call *call, int64_t i) {
-  return read(call->layer, &call->weight, i, 1) + (real)call->weight_offset;
+static real gamma_of(const norma_call *call, const unit *u, int64_t i) {
+  return (read(call->layer, &call->weight, i, 1) + (real)call->weight_offset) * u->sigma;
 }
 
-static void take_given(const norma_call *call, unit *units, int64_t elements) {
-  for (int64_t i = 0; i < elements; i++) {
-    unit *u = unit_of(call, units, i);
-    u->first = read(call->layer, &call->given_mean, i, 0);
-    u->var = read(call->layer, &call->given_var, i, 0);
+static void take_given(const norma_call *call, unit *units, int64_t count) {
+  for (int64_t k = 0; k < count; k++) {
+    units[k].first = read_along(call->layer, NORMA_UNITS, &call->given_mean, k, 0);
+    units[k].var = read_along(call->layer, NORMA_UNITS, &call->given_var, k, 0);
   }
 }
 
@@ -67,7 +72,7 @@ static void take_from_input(const norma_call *call, unit *units, int64_t element
     u->count++;
     u->first = rms ? 0 : x_of(call, i);
   }
-  for (int pass = 0; pass < 2 && !rms; pass++) {  /* the second pass corrects the rounding of the first */
+  for (int pass = 0; pass < 2 && !rms; pass++) { /* the second pass corrects the rounding of the first */
     for (int64_t i = 0; i < elements; i++) {
       unit *u = unit_of(call, units, i);
       u->sum_q += (x_of(call, i) - u->first) - u->mean;
@@ -90,11 +95,12 @@ static unit *measure(const norma_call *call) {
   unit *units = calloc(count > 0 ? (size_t)count : 1, sizeof *units);
   if (!units) return NULL;
   bool given = call->given_var.data;
-  if (given) take_given(call, units, elements);
+  if (given) take_given(call, units, count);
   else take_from_input(call, units, elements);
   for (int64_t k = 0; k < count; k++) {
     real v = units[k].var + (real)call->eps;
     units[k].rstd = v == 0 ? 0 : 1 / sqrtl(v);
+    units[k].sigma = 1;
     if (!given && !isfinite(units[k].var)) units[k].mean = units[k].var = units[k].rstd = NAN;
   }
   return units;
@@ -123,7 +129,8 @@ static void put_gradient_bounds(norma_type type, const double *gradient, double 
   real largest = 0;
   if (!gradient || !bound) return;
   for (int64_t i = 0; i < n; i++) largest = larger(largest, gradient[i]);
-  real all = type == NORMA_F64 ? 1e-12L * (largest + largest_term) + 1e-305L : 1e-5L * largest + 1e-7L * largest_term + 1e-37L;
+  real all =
+      type == NORMA_F64 ? 1e-12L * (largest + largest_term) + 1e-305L : 1e-5L * largest + 1e-7L * largest_term + 1e-37L;
   for (int64_t i = 0; i < n; i++) bound[i] = (double)(all + rounding(type, fabsl((real)gradient[i]) + all));
 }
 
@@ -132,7 +139,8 @@ static void put_gradient_bounds(norma_type type, const double *gradient, double 
 static void forward(const norma_call *call, unit *units, const norma_reference *out) {
   for (int64_t i = 0; i < norma_layer_elements(call->layer); i++) {
     const unit *u = unit_of(call, units, i);
-    real gamma = gamma_of(call, i), beta = read(call->layer, &call->bias, i, 0), xhat = xhat_of(call, u, i);
+    real gamma = gamma_of(call, u, i), beta = read(call->layer, &call->bias, i, 0) + u->shift,
+         xhat = xhat_of(call, u, i);
     real alpha = (real)call->alpha, other = alpha == 1 ? 0 : (1 - alpha) * x_of(call, i);
     if (out->y) out->y[i] = (double)(alpha * (xhat * gamma + beta) + other);
     if (out->y_bound) out->y_bound[i] = (double)y_bound(call, u, gamma, xhat, beta, other);
@@ -150,7 +158,7 @@ static void forward(const norma_call *call, unit *units, const norma_reference *
 static void sum_gradients(const norma_call *call, unit *units, real *dweight, real *dbias, real largest[2]) {
   for (int64_t i = 0; i < norma_layer_elements(call->layer); i++) {
     unit *u = unit_of(call, units, i);
-    real dy = read(call->layer, &call->dy, i, 0), q = dy * gamma_of(call, i), xhat = xhat_of(call, u, i);
+    real dy = read(call->layer, &call->dy, i, 0), q = dy * gamma_of(call, u, i), xhat = xhat_of(call, u, i);
     int64_t param = index_of(call->layer, NORMA_PARAMS, i);
     u->sum_q += q;
     u->sum_q_xhat += q * xhat;
@@ -165,7 +173,7 @@ static real input_gradients(const norma_call *call, unit *units, double *dx) {
   real largest = 0, m = (real)norma_layer_unit_elements(call->layer), alpha = (real)call->alpha;
   for (int64_t i = 0; i < norma_layer_elements(call->layer); i++) {
     const unit *u = unit_of(call, units, i);
-    real dy = read(call->layer, &call->dy, i, 0), q = dy * gamma_of(call, i);
+    real dy = read(call->layer, &call->dy, i, 0), q = dy * gamma_of(call, u, i);
     real mean_q = call->layer->rms || call->given_var.data ? 0 : u->sum_q / m;
     real along = call->given_var.data ? 0 : xhat_of(call, u, i) * u->sum_q_xhat / (m - call->ddof);
     if (dx) dx[i] = (double)(alpha * (u->rstd * (q - mean_q - along)) + (alpha == 1 ? 0 : (1 - alpha) * dy));
@@ -195,7 +203,8 @@ static void style_gradients(const norma_call *style, unit *units, norma_type typ
   for (int64_t j = 0; j < norma_layer_elements(style->layer); j++) {
     const unit *u = unit_of(style, units, j);
     int64_t k = u - units;
-    real through_mean = alpha * dbeta[k] / m, through_std = alpha * dgamma[k] * xhat_of(style, u, j) / (m - style->ddof);
+    real through_mean = alpha * dbeta[k] / m,
+         through_std = alpha * dgamma[k] * xhat_of(style, u, j) / (m - style->ddof);
     if (out->dstyle) out->dstyle[j] = (double)(through_mean + through_std);
     largest = larger(larger(largest, through_mean), through_std);
   }
@@ -231,7 +240,8 @@ static norma_status check_out(norma_status status, const norma_reference *out, n
   if (status) return status;
   if (!out) return norma_fail(error, NORMA_BAD_ARGUMENT, "out is NULL");
   if (out->size == sizeof *out) return NORMA_OK;
-  return norma_fail(error, NORMA_BAD_ARGUMENT, "out->size is %zu, must be sizeof(norma_reference) = %zu", out->size, sizeof *out);
+  return norma_fail(error, NORMA_BAD_ARGUMENT, "out->size is %zu, must be sizeof(norma_reference) = %zu", out->size,
+                    sizeof *out);
 }
 
 norma_status norma_reference_forward(const norma_forward_args *args, const norma_reference *out, norma_error *error) {
@@ -259,25 +269,22 @@ norma_status norma_reference_backward(const norma_backward_args *args, const nor
   return leave(before, enough, error);
 }
 
-/* AdaIN as the conditional norm that it is. gamma and beta are handed over as float64, exact enough for the bounds of
- * every type but float64's, whose 1e-14 is 45 such roundings. */
-static norma_status adain(const norma_adain_args *args, bool is_backward, const norma_reference *out, norma_error *error) {
+/* AdaIN: the norm of the content with the style's sigma and mean. */
+static norma_status adain(const norma_adain_args *args, bool is_backward, const norma_reference *out,
+                          norma_error *error) {
   norma_adain_call made;
   norma_status status = check_out(norma_check_adain(args, is_backward, &made, error), out, error);
   if (status) return status;
   mode before = enter();
   int64_t count = norma_layer_units(&made.content_layer);
   unit *content = measure(&made.content), *style = measure(&made.style);
-  double *params = calloc(2 * (count > 0 ? (size_t)count : 1), sizeof *params);
   real *sums = sums_for(&made.content_layer);
-  bool enough = content && style && params && sums;
+  bool enough = content && style && sums;
   for (int64_t k = 0; enough && k < count; k++) {
-    params[k] = (double)(style[k].rstd == 0 ? 0 : 1 / style[k].rstd);
-    params[count + k] = (double)(style[k].first + style[k].mean);
+    content[k].sigma = style[k].rstd == 0 ? 0 : 1 / style[k].rstd;
+    content[k].shift = style[k].first + style[k].mean;
   }
   if (enough) {
-    made.content.weight = norma_bind(&made.content_layer, NORMA_PARAMS, params, NORMA_F64, NULL);
-    made.content.bias = norma_bind(&made.content_layer, NORMA_PARAMS, params + count, NORMA_F64, NULL);
     norma_reference only_dx = {.size = sizeof only_dx, .dx = out->dx, .dx_bound = out->dx_bound};
     if (is_backward) backward(&made.content, content, sums, &only_dx);
     else forward(&made.content, content, out);
@@ -285,7 +292,6 @@ static norma_status adain(const norma_adain_args *args, bool is_backward, const 
   }
   free(content);
   free(style);
-  free(params);
   free(sums);
   return leave(before, enough, error);
 }
@@ -294,6 +300,7 @@ norma_status norma_reference_adain(const norma_adain_args *args, const norma_ref
   return adain(args, false, out, error);
 }
 
-norma_status norma_reference_adain_backward(const norma_adain_args *args, const norma_reference *out, norma_error *error) {
+norma_status norma_reference_adain_backward(const norma_adain_args *args, const norma_reference *out,
+                                            norma_error *error) {
   return adain(args, true, out, error);
 }

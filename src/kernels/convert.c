@@ -22,7 +22,7 @@ static float bf16_to_float(uint16_t h) { return bits_float((uint32_t)h << 16); }
 
 static uint16_t float_to_bf16(float value) {
   uint32_t bits = float_bits(value);
-  return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);  /* nearest even; overflow carries into Inf */
+  return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16); /* nearest even; overflow carries into Inf */
 }
 
 static float f16_to_float(uint16_t h) {
@@ -30,7 +30,7 @@ static float f16_to_float(uint16_t h) {
   uint32_t magnitude = h & 0x7fff;
   if (magnitude >= 0x7c00) return bits_float(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
   if (magnitude >= 0x0400) return bits_float(sign | ((magnitude << 13) + ((127 - 15) << 23)));
-  float value = (float)magnitude * 0x1p-24f;  /* denormal, exact */
+  float value = (float)magnitude * 0x1p-24f; /* denormal, exact */
   return sign ? -value : value;
 }
 
@@ -38,8 +38,8 @@ static uint16_t float_to_f16(float value) {
   uint32_t bits = float_bits(value);
   uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
   uint32_t magnitude = bits & 0x7fffffff;
-  if (magnitude >= 0x47800000) return (uint16_t)(sign | 0x7c00);  /* 65536 and above */
-  if (magnitude < 0x38800000) {  /* below 2^-14: adding 0.5 rounds to the spacing of the denormals, 2^-24 */
+  if (magnitude >= 0x47800000) return (uint16_t)(sign | 0x7c00); /* 65536 and above */
+  if (magnitude < 0x38800000) { /* below 2^-14: adding 0.5 rounds to the spacing of the denormals, 2^-24 */
     float rounded = bits_float(magnitude) + 0.5f;
     return (uint16_t)(sign | (float_bits(rounded) - float_bits(0.5f)));
   }

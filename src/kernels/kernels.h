@@ -1,16 +1,18 @@
-/* The inner loops: rows of typed elements to and from float64, and the summation tree. Portable C; nothing here knows
- * what a layer is. */
+/* Everything that touches elements: rows, walks, the summation tree, and the passes that a layer is made of. What comes
+ * here has been checked; nothing here knows an interface or an error. */
 #ifndef NORMA_KERNELS_H
 #define NORMA_KERNELS_H
 
-#include "norma.h"
+#include "internal.h"
+
+/* ---------------------------------------------------------------------------------------------- rows, the tree --- */
 
 /* n elements, `stride` apart; every NaN written is the canonical quiet NaN of its type. */
 void norma_load(norma_type type, const void *from, int64_t stride, double *to, int64_t n);
 void norma_store(norma_type type, const double *from, void *to, int64_t stride, int64_t n);
 
-/* The summation tree, on consecutive positions (docs/accuracy.md): a quarter is 16 positions, position i in lane i mod 4;
- * quarter k goes to accumulator k mod 4; a stretch of 4096 positions ends as (A0 + A1) + (A2 + A3). */
+/* The summation tree, on consecutive positions (docs/accuracy.md): a quarter is 16 positions, position i in lane
+ * i mod 4; quarter k goes to accumulator k mod 4; a stretch of 4096 positions ends as (A0 + A1) + (A2 + A3). */
 enum { NORMA_QUARTER = 16, NORMA_BLOCK = 256, NORMA_STRETCH = 4096 };
 
 typedef struct norma_tree {
@@ -20,5 +22,98 @@ typedef struct norma_tree {
 /* Adds n <= NORMA_BLOCK values that start at a multiple of 4 quarters. */
 void norma_tree_add(norma_tree *tree, const double *value, int64_t n);
 double norma_tree_sum(const norma_tree *tree);
+
+/* ------------------------------------------------------------------------------------------------------- walks --- */
+
+/* Ordered subset of a layer's axes. A position in it counts in mixed radix, the last axis fastest. */
+typedef struct norma_axes {
+  int count;
+  int index[NORMA_MAX_AXES];
+} norma_axes;
+
+int64_t norma_axes_length(const norma_layer *layer, const norma_axes *axes);
+
+/* An operand along a subset of axes in canonical form: no axes of length 1, neighbours merged where strides allow. */
+typedef struct norma_walk {
+  char *data;
+  norma_type type;
+  int count;
+  int64_t length[NORMA_MAX_AXES], stride[NORMA_MAX_AXES];
+} norma_walk;
+
+norma_walk norma_walk_make(const norma_layer *layer, const norma_axes *axes, const norma_operand *operand);
+/* Elements from the operand's start to a position. */
+int64_t norma_walk_offset(const norma_walk *walk, int64_t position);
+/* Positions first .. first + n - 1, shifted by `offset` elements, to or from n doubles. */
+void norma_walk_gather(const norma_walk *walk, int64_t offset, int64_t first, int64_t n, double *to);
+void norma_walk_scatter(const norma_walk *walk, int64_t offset, int64_t first, int64_t n, const double *from);
+
+/* -------------------------------------------------------------------------------------------------- reductions --- */
+
+/* A sum held as hi + lo. */
+typedef struct norma_sum {
+  double hi, lo;
+} norma_sum;
+void norma_sum_add(norma_sum *into, norma_sum other);
+
+/* From sums of deviations and of their squares about a pivot; and Chan's merge, in the caller's float mode. */
+norma_moments norma_moments_about(double pivot, double deviations, double squares, int64_t count);
+void norma_moments_join(norma_moments *into, const norma_moments *other);
+
+/* What a stretch of positions, or any union of them in order, adds up to. A reduction uses one half or the other. */
+typedef struct norma_partial {
+  norma_moments moments;
+  norma_sum first, second;
+} norma_partial;
+
+enum { NORMA_MAX_VIEWS = 7 };
+
+/* Sums along all axes that an array of the given extent does not vary along: one result per element of that array (a
+ * "column"). The axes summed over form three levels, by the dimension they belong to; docs/accuracy.md has the tree. */
+typedef struct norma_reduction {
+  const norma_layer *layer;
+  norma_axes kept, outer, middle, run;
+  int64_t columns;
+  int views;
+  struct {
+    norma_walk kept, outer, middle, run;
+  } view[NORMA_MAX_VIEWS];
+} norma_reduction;
+
+norma_reduction norma_reduction_make(const norma_layer *layer, norma_extent kept);
+/* Adds an array that is read; returns its index among the views. */
+int norma_reduction_view(norma_reduction *reduction, const norma_operand *operand);
+
+/* Sums positions first .. first + n - 1 of one run, n <= NORMA_STRETCH; offset[v] is where the run starts in view v. */
+typedef void norma_stretch(void *context, const norma_reduction *reduction, const int64_t offset[], int64_t first,
+                           int64_t n, norma_partial *piece);
+void norma_reduce(const norma_reduction *reduction, int64_t column, norma_stretch *stretch, void *context,
+                  norma_partial *total);
+/* The value of view v at the first position of a column. */
+double norma_reduction_first(const norma_reduction *reduction, int v, int64_t column);
+
+/* ------------------------------------------------------------------------------------------------------ passes --- */
+
+/* parallel.c: calls range(context, begin, end) for pieces of 0..total-1 of at least `grain`; each piece runs in round
+ * to nearest without flush-to-zero, whatever its thread had set. */
+typedef void norma_range(void *context, int64_t begin, int64_t end);
+void norma_parallel(const norma_threads *threads, int64_t total, int64_t grain, norma_range *range, void *context);
+
+/* statistics.c: what normalizes each unit, from x or from given statistics; also the outputs mean, var and rstd, and
+ * moments where that is not NULL. */
+void norma_statistics(const norma_call *call, norma_saved *saved, norma_moments *moments);
+/* The moments of column 0 of a reduction whose view 0 is the data, in the caller's float mode. */
+norma_moments norma_column_moments(const norma_reduction *reduction, bool rms);
+
+/* gradients.c: for each unit mean(q) and sum(q xhat) / (m - ddof); for each gamma sum(dy xhat) and sum(dy). */
+typedef struct norma_pair {
+  double q, q_xhat;
+} norma_pair;
+void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norma_pair *means);
+void norma_param_gradients(const norma_call *call, const norma_saved *saved);
+
+/* elementwise.c: y, and dx, of every element; means is NULL with given statistics. */
+void norma_apply_forward(const norma_call *call, const norma_saved *saved);
+void norma_apply_backward(const norma_call *call, const norma_saved *saved, const norma_pair *means);
 
 #endif

@@ -199,9 +199,15 @@ static void too_few_values(void **state) {
   REFUSED(norma_forward, forward, (ONE_POSITION(layer), c.forward.ddof = 1), NORMA_SINGLE_VALUE, one_var);
   REFUSED(norma_backward, backward, (ONE_POSITION(layer), c.backward.ddof = 1), NORMA_SINGLE_VALUE, one_var);
   REFUSED(norma_adain, adain, (ONE_POSITION(layer), c.adain.content_ddof = 1), NORMA_SINGLE_VALUE,
-          "each unit of the content has 1 values, ddof 1 needs at least 2");
+          "each variance of the content is taken over 1 value, ddof 1 needs at least 2");
   REFUSED(norma_adain, adain, (ONE_POSITION(style_layer), c.adain.style_ddof = 1), NORMA_SINGLE_VALUE,
-          "each unit of the style has 1 values, ddof 1 needs at least 2");
+          "each variance of the style is taken over 1 value, ddof 1 needs at least 2");
+  REFUSED(norma_adain, adain, (ONE_POSITION(layer), c.adain.flags = NORMA_REFUSE_SINGLE), NORMA_SINGLE_VALUE,
+          "each mean of the content is taken over 1 value, more than 1 is expected");
+  REFUSED(norma_adain_backward, adain_backward, (ONE_POSITION(style_layer), c.adain_backward.flags = NORMA_REFUSE_SINGLE),
+          NORMA_SINGLE_VALUE, "each mean of the style is taken over 1 value, more than 1 is expected");
+  REFUSED(norma_forward, forward, (ONE_POSITION(layer), c.layer.rms = 1, c.forward.flags = NORMA_REFUSE_SINGLE),
+          NORMA_SINGLE_VALUE, one_mean);
 }
 
 static void content_and_style_must_have_the_same_units(void **state) {
@@ -210,8 +216,8 @@ static void content_and_style_must_have_the_same_units(void **state) {
           "style has 3 along 'c', the content has 4: they must have the same units");
   REFUSED(norma_adain_backward, adain_backward, norma_layer_norm(&c.style_layer, 1, 2, (int64_t[]){N, 12}, NULL),
           NORMA_BAD_SHAPE, "style has 2 units, the content has 8");
-  REFUSED(norma_adain, adain, norma_layer_instance(&c.style_layer, 3, (int64_t[]){N, C, 0}, NULL), NORMA_SINGLE_VALUE,
-          "each unit of the style has 0 values, ddof 0 needs at least 1");
+  REFUSED(norma_adain, adain, norma_layer_instance(&c.style_layer, 3, (int64_t[]){N, C, 0}, NULL), NORMA_BAD_SHAPE,
+          "style has no elements, and so no statistics for the content");
 }
 
 static void pointers_that_are_not_aligned(void **state) {

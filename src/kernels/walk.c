@@ -1,7 +1,5 @@
 /* Operands and walks: how an array of any strides is read and written in the order of logical positions. */
-#include "internal.h"
-
-#include "kernels/kernels.h"
+#include "kernels.h"
 
 bool norma_varies(const norma_axis *axis, norma_extent extent) {
   switch (extent) {
@@ -18,7 +16,7 @@ norma_operand norma_bind(const norma_layer *layer, norma_extent extent, const vo
   int dim = -1;
   for (int a = layer->axis_count - 1; a >= 0; a--) {
     const norma_axis *axis = &layer->axes[a];
-    if (axis->dim != dim) within = 1;  /* the innermost axis of a dimension has that dimension's stride */
+    if (axis->dim != dim) within = 1; /* the innermost axis of a dimension has that dimension's stride */
     dim = axis->dim;
     if (!norma_varies(axis, extent)) continue;
     /* An axis of at most one element is never stepped along; its stride may be anything, also an overflow. */
@@ -97,7 +95,8 @@ static void store_row(norma_type type, char *row, int64_t stride, double *values
   norma_store(type, values, row, stride, n);
 }
 
-static void each_row(const norma_walk *walk, int64_t offset, int64_t first, int64_t n, double *values, row_function *row) {
+static void each_row(const norma_walk *walk, int64_t offset, int64_t first, int64_t n, double *values,
+                     row_function *row) {
   int64_t item = (int64_t)norma_type_size(walk->type);
   if (walk->count == 0) {
     if (n > 0) row(walk->type, walk->data + offset * item, 0, values, n);

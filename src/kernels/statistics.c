@@ -1,7 +1,5 @@
 /* The mean, variance and rstd of every unit, from the input or given. */
-#include "internal.h"
-
-#include "kernels/kernels.h"
+#include "kernels.h"
 
 #include <math.h>
 
@@ -54,7 +52,7 @@ static void largest_stretch(void *context, const norma_reduction *r, const int64
     int64_t count = n - i < NORMA_BLOCK ? n - i : NORMA_BLOCK;
     norma_walk_gather(&r->view[0].run, offset[0], first + i, count, value);
     for (int64_t k = 0; k < count; k++)
-      if (!(fabs(value[k]) <= *largest)) *largest = fabs(value[k]);  /* a NaN stays */
+      if (!(fabs(value[k]) <= *largest)) *largest = fabs(value[k]); /* a NaN stays */
   }
 }
 
@@ -76,8 +74,8 @@ static double reciprocal_std(double variance_plus_eps) {
   return variance_plus_eps == 0 ? 0 : 1 / sqrt(variance_plus_eps);
 }
 
-/* Squares of float64 data can leave the range of float64. Then the unit is measured again, scaled by a power of two that
- * brings its largest element near 1; a unit that is not finite has no such scale. */
+/* Squares of float64 data can leave the range of float64. Then the unit is measured again, scaled by a power of two
+ * that brings its largest element near 1; a unit that is not finite has no such scale. */
 static double rescue_scale(const norma_call *call, const norma_reduction *r, int64_t column, const norma_moments *m) {
   double var = variance(m, call->ddof), largest = 0;
   norma_partial unused;
@@ -87,7 +85,7 @@ static double rescue_scale(const norma_call *call, const norma_reduction *r, int
   norma_reduce(r, column, largest_stretch, &largest, &unused);
   if (!(largest > 0) || !isfinite(largest)) return 1;
   frexp(largest, &exponent);
-  return ldexp(1, exponent > 1000 ? -exponent : exponent < -1000 ? 1000 : -exponent);
+  return ldexp(1, exponent > 1000 ? -1000 : exponent < -1000 ? 1000 : -exponent);
 }
 
 typedef struct job {
@@ -124,7 +122,8 @@ static void measure_units(void *context, int64_t begin, int64_t end) {
     if (!isfinite(m.mean) || !isfinite(var)) var = s.mean = s.mean_lo = s.rstd = NAN;
     put_outputs(j, unit, &s, var);
     if (j->moments) {
-      norma_moments true_size = {m.count, m.mean / scale, m.mean_lo / scale, m.m2 / scale / scale, m.m2_lo / scale / scale};
+      norma_moments true_size = {m.count, m.mean / scale, m.mean_lo / scale, m.m2 / scale / scale,
+                                 m.m2_lo / scale / scale};
       j->moments[unit] = true_size;
     }
   }
@@ -144,7 +143,8 @@ static void take_given(void *context, int64_t begin, int64_t end) {
 }
 
 void norma_statistics(const norma_call *call, norma_saved *saved, norma_moments *moments) {
-  job j = {.call = call, .saved = saved, .moments = moments, .reduction = norma_reduction_make(call->layer, NORMA_UNITS)};
+  job j = {
+      .call = call, .saved = saved, .moments = moments, .reduction = norma_reduction_make(call->layer, NORMA_UNITS)};
   const norma_axes *units = &j.reduction.kept;
   norma_reduction_view(&j.reduction, &call->x);
   j.given_mean = norma_walk_make(call->layer, units, &call->given_mean);

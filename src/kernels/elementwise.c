@@ -1,13 +1,13 @@
 /* y and dx of every element, once the sums are known. Each element stands alone, so the order is that of memory. */
-#include "internal.h"
+#include "kernels.h"
 
-#include "kernels/kernels.h"
+#include <math.h>
 
 typedef struct job {
   const norma_call *call;
   norma_walk x, y, dy, dx, weight, bias;
-  norma_walk mean, mean_lo, rstd, scale;
-  norma_walk q, q_xhat;  /* no data with given statistics */
+  norma_walk mean, mean_lo, rstd, scale, gain;
+  norma_walk q, q_xhat; /* no data with given statistics */
 } job;
 
 static int64_t magnitude(int64_t stride) { return stride < 0 ? -stride : stride; }
@@ -26,7 +26,8 @@ static norma_axes memory_order(const norma_layer *layer, const norma_operand *op
   return axes;
 }
 
-static norma_walk unit_walk(const norma_call *call, const norma_axes *axes, const double *field, int64_t doubles_apart) {
+static norma_walk unit_walk(const norma_call *call, const norma_axes *axes, const double *field,
+                            int64_t doubles_apart) {
   norma_operand operand = norma_bind_doubles(call->layer, field, doubles_apart);
   return norma_walk_make(call->layer, axes, &operand);
 }
@@ -45,6 +46,7 @@ static job job_make(const norma_call *call, const norma_saved *saved) {
   j.mean_lo = unit_walk(call, &axes, &saved->mean_lo, APART);
   j.rstd = unit_walk(call, &axes, &saved->rstd, APART);
   j.scale = unit_walk(call, &axes, &saved->scale, APART);
+  j.gain = call->gain.data ? norma_walk_make(call->layer, &axes, &call->gain) : j.scale;
   return j;
 }
 
@@ -58,12 +60,14 @@ static void normalize(const job *j, int64_t first, int64_t n, double *x) {
   for (int64_t i = 0; i < n; i++) x[i] = ((x[i] * scale[i] - mean[i]) - mean_lo[i]) * rstd[i];
 }
 
-/* Multiplies by gamma where there is one. */
-static void times_weight(const job *j, int64_t first, int64_t n, double *values) {
+/* Multiplies by gamma, 1 where there is none, times `by`. */
+static void times_weight(const job *j, int64_t first, int64_t n, double by, double *values) {
   double weight[NORMA_BLOCK];
-  if (!j->weight.data) return;
-  norma_walk_gather(&j->weight, 0, first, n, weight);
-  for (int64_t i = 0; i < n; i++) values[i] *= weight[i] + j->call->weight_offset;
+  if (j->weight.data) norma_walk_gather(&j->weight, 0, first, n, weight);
+  if (j->weight.data)
+    for (int64_t i = 0; i < n; i++) values[i] *= (weight[i] + j->call->weight_offset) * by;
+  else if (by != 1)
+    for (int64_t i = 0; i < n; i++) values[i] *= by;
 }
 
 static void blend(double alpha, int64_t n, const double *other, double *values) {
@@ -71,20 +75,41 @@ static void blend(double alpha, int64_t n, const double *other, double *values) 
   for (int64_t i = 0; i < n; i++) values[i] = alpha * values[i] + (1 - alpha) * other[i];
 }
 
+/* y, times a power of two that is 1 unless y overflows on the way. */
+static void forward_block(const job *j, int64_t first, int64_t n, double by, double *y) {
+  double x[NORMA_BLOCK], bias[NORMA_BLOCK], params_by = by * j->call->param_scale;
+  norma_walk_gather(&j->x, 0, first, n, x);
+  for (int64_t i = 0; i < n; i++) y[i] = x[i];
+  normalize(j, first, n, y);
+  times_weight(j, first, n, params_by, y);
+  if (j->bias.data) {
+    norma_walk_gather(&j->bias, 0, first, n, bias);
+    for (int64_t i = 0; i < n; i++) y[i] += bias[i] * params_by;
+  }
+  if (by != 1)
+    for (int64_t i = 0; i < n; i++) x[i] *= by;
+  blend(j->call->alpha, n, x, y);
+}
+
+/* In float64 gamma * xhat + beta may overflow although the sum does not. Far from overflow the same sum has the same
+ * rounding, so only such elements are taken from the second try. */
+static void forward_again(const job *j, int64_t first, int64_t n, double *y) {
+  double small[NORMA_BLOCK];
+  bool finite = true;
+  for (int64_t i = 0; i < n; i++) finite = finite && isfinite(y[i]);
+  if (finite) return;
+  forward_block(j, first, n, 0x1p-64, small);
+  for (int64_t i = 0; i < n; i++)
+    if (!isfinite(y[i])) y[i] = small[i] * 0x1p64;
+}
+
 static void forward_range(void *context, int64_t begin, int64_t end) {
   const job *j = context;
   for (int64_t first = begin; first < end; first += NORMA_BLOCK) {
-    double x[NORMA_BLOCK], y[NORMA_BLOCK], bias[NORMA_BLOCK];
+    double y[NORMA_BLOCK];
     int64_t n = end - first < NORMA_BLOCK ? end - first : NORMA_BLOCK;
-    norma_walk_gather(&j->x, 0, first, n, x);
-    for (int64_t i = 0; i < n; i++) y[i] = x[i];
-    normalize(j, first, n, y);
-    times_weight(j, first, n, y);
-    if (j->bias.data) {
-      norma_walk_gather(&j->bias, 0, first, n, bias);
-      for (int64_t i = 0; i < n; i++) y[i] += bias[i];
-    }
-    blend(j->call->alpha, n, x, y);
+    forward_block(j, first, n, 1, y);
+    if (j->call->type == NORMA_F64) forward_again(j, first, n, y);
     norma_walk_scatter(&j->y, 0, first, n, y);
   }
 }
@@ -93,13 +118,13 @@ static void backward_range(void *context, int64_t begin, int64_t end) {
   const job *j = context;
   for (int64_t first = begin; first < end; first += NORMA_BLOCK) {
     double dy[NORMA_BLOCK], dx[NORMA_BLOCK], x[NORMA_BLOCK], q[NORMA_BLOCK], q_xhat[NORMA_BLOCK];
-    double rstd[NORMA_BLOCK], scale[NORMA_BLOCK];
+    double rstd[NORMA_BLOCK], gain[NORMA_BLOCK];
     int64_t n = end - first < NORMA_BLOCK ? end - first : NORMA_BLOCK;
     norma_walk_gather(&j->dy, 0, first, n, dy);
     norma_walk_gather(&j->rstd, 0, first, n, rstd);
-    norma_walk_gather(&j->scale, 0, first, n, scale);
+    norma_walk_gather(&j->gain, 0, first, n, gain);
     for (int64_t i = 0; i < n; i++) dx[i] = dy[i];
-    times_weight(j, first, n, dx);
+    times_weight(j, first, n, 1, dx);
     if (j->q.data) {
       norma_walk_gather(&j->x, 0, first, n, x);
       norma_walk_gather(&j->q, 0, first, n, q);
@@ -107,8 +132,8 @@ static void backward_range(void *context, int64_t begin, int64_t end) {
       normalize(j, first, n, x);
       for (int64_t i = 0; i < n; i++) dx[i] = (dx[i] - q[i]) - x[i] * q_xhat[i];
     }
-    /* One factor at a time: rstd * scale alone may overflow where the product does not. */
-    for (int64_t i = 0; i < n; i++) dx[i] = dx[i] * rstd[i] * scale[i];
+    /* One factor at a time: rstd * gain alone may overflow where the product does not. */
+    for (int64_t i = 0; i < n; i++) dx[i] = dx[i] * rstd[i] * gain[i];
     blend(j->call->alpha, n, dy, dx);
     norma_walk_scatter(&j->dx, 0, first, n, dx);
   }

@@ -1,7 +1,7 @@
 /* The sums of the backward pass: per unit for dx, per gamma for dgamma and dbeta. One stretch serves both. */
-#include "internal.h"
+#include "kernels.h"
 
-#include "kernels/kernels.h"
+#include <math.h>
 
 /* The arrays that a stretch reads; weight is absent (-1) in the sums per gamma. */
 typedef struct views {
@@ -12,14 +12,15 @@ typedef struct job {
   const norma_call *call;
   norma_reduction reduction;
   views at;
-  norma_pair *means;       /* per unit */
-  norma_walk dweight, dbias;  /* per gamma */
+  norma_pair *means;         /* per unit */
+  norma_walk dweight, dbias; /* per gamma */
 } job;
 
-/* A stretch with its pivot: subtracting the unit's first q makes the sum of a constant q exact. */
+/* How a column is summed: about a pivot (the unit's first q, which makes the sum of a constant q exact), and with dy
+ * multiplied by a power of two, 1 unless a float64 sum overflows on the way. */
 typedef struct column {
   const job *job;
-  double pivot;
+  double pivot, by;
 } column;
 
 static void gather(const norma_reduction *r, int v, const int64_t offset[], int64_t first, int64_t n, double *to) {
@@ -45,9 +46,10 @@ static void gradient_stretch(void *context, const norma_reduction *r, const int6
       gather(r, at->weight, offset, first + i, count, weight);
       for (int64_t k = 0; k < count; k++) q[k] *= weight[k] + c->job->call->weight_offset;
     }
+    for (int64_t k = 0; c->by != 1 && k < count; k++) q[k] *= c->by;
     for (int64_t k = 0; k < count; k++) {
       x[k] = q[k] * (((x[k] * scale[k] - mean[k]) - mean_lo[k]) * rstd[k]);
-      q[k] = rstd[k] == rstd[k] ? q[k] - c->pivot : rstd[k];  /* a unit with a NaN poisons both gradients */
+      q[k] = rstd[k] == rstd[k] ? q[k] - c->pivot * c->by : rstd[k]; /* a unit with a NaN poisons both gradients */
     }
     norma_tree_add(&q_tree, q, count);
     norma_tree_add(&q_xhat_tree, x, count);
@@ -69,18 +71,30 @@ static job job_make(const norma_call *call, const norma_saved *saved, norma_exte
   return j;
 }
 
+/* The two sums of a column, each over its divisor. */
+static norma_pair column_means(const job *j, int64_t at, double pivot, double m_q, double m_q_xhat) {
+  norma_pair means;
+  double by = 1;
+  do {
+    column c = {j, pivot, by};
+    norma_partial total;
+    norma_reduce(&j->reduction, at, gradient_stretch, &c, &total);
+    means.q = (total.first.hi + total.first.lo) / m_q / by;
+    means.q_xhat = (total.second.hi + total.second.lo) / m_q_xhat / by;
+    by *= 0x1p-512;
+  } while (j->call->type == NORMA_F64 && by > 0x1p-1000 && !(isfinite(means.q) && isfinite(means.q_xhat)));
+  return means;
+}
+
 static void sum_units(void *context, int64_t begin, int64_t end) {
   const job *j = context;
   const norma_layer *layer = j->call->layer;
   double m = (double)norma_layer_unit_elements(layer);
   for (int64_t unit = begin; unit < end; unit++) {
-    column c = {j, norma_reduction_first(&j->reduction, j->at.dy, unit)};
-    norma_partial total;
-    if (j->at.weight >= 0)
-      c.pivot *= norma_reduction_first(&j->reduction, j->at.weight, unit) + j->call->weight_offset;
-    norma_reduce(&j->reduction, unit, gradient_stretch, &c, &total);
-    j->means[unit].q = layer->rms ? 0 : c.pivot + (total.first.hi + total.first.lo) / m;
-    j->means[unit].q_xhat = (total.second.hi + total.second.lo) / (m - j->call->ddof);
+    double pivot = norma_reduction_first(&j->reduction, j->at.dy, unit);
+    if (j->at.weight >= 0) pivot *= norma_reduction_first(&j->reduction, j->at.weight, unit) + j->call->weight_offset;
+    j->means[unit] = column_means(j, unit, pivot, m, m - j->call->ddof);
+    j->means[unit].q = layer->rms ? 0 : pivot + j->means[unit].q;
   }
 }
 
@@ -94,12 +108,9 @@ void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norm
 static void sum_params(void *context, int64_t begin, int64_t end) {
   const job *j = context;
   for (int64_t param = begin; param < end; param++) {
-    column c = {j, 0};
-    norma_partial total;
-    norma_reduce(&j->reduction, param, gradient_stretch, &c, &total);
-    double dweight = total.second.hi + total.second.lo, dbias = total.first.hi + total.first.lo;
-    if (j->dweight.data) norma_walk_scatter(&j->dweight, 0, param, 1, &dweight);
-    if (j->dbias.data) norma_walk_scatter(&j->dbias, 0, param, 1, &dbias);
+    norma_pair sums = column_means(j, param, 0, 1, 1);
+    if (j->dweight.data) norma_walk_scatter(&j->dweight, 0, param, 1, &sums.q_xhat);
+    if (j->dbias.data) norma_walk_scatter(&j->dbias, 0, param, 1, &sums.q);
   }
 }
 

@@ -1,14 +1,12 @@
 /* The order in which everything is summed. It is fixed on logical indices, so that no layout, thread or batch mate can
  * change a bit: stretches of a run in order, runs of a sample in order, samples in order (docs/accuracy.md). */
-#include "internal.h"
-
-#include "kernels/kernels.h"
+#include "kernels.h"
 
 static void append(norma_axes *axes, int axis) { axes->index[axes->count++] = axis; }
 
 norma_reduction norma_reduction_make(const norma_layer *layer, norma_extent kept) {
   norma_reduction r = {.layer = layer};
-  norma_axes by_level[3] = {{0}};  /* axes of dimension 0, of dimension 1, of the rest */
+  norma_axes by_level[3] = {{0}}; /* axes of dimension 0, of dimension 1, of the rest */
   for (int a = 0; a < layer->axis_count; a++) {
     int dim = layer->axes[a].dim;
     if (norma_varies(&layer->axes[a], kept)) append(&r.kept, a);
@@ -49,7 +47,8 @@ static void reduce_run(const norma_reduction *r, const int64_t offset[], norma_s
   }
 }
 
-void norma_reduce(const norma_reduction *r, int64_t column, norma_stretch *stretch, void *context, norma_partial *total) {
+void norma_reduce(const norma_reduction *r, int64_t column, norma_stretch *stretch, void *context,
+                  norma_partial *total) {
   int64_t outer = norma_axes_length(r->layer, &r->outer), middle = norma_axes_length(r->layer, &r->middle);
   int64_t start[NORMA_MAX_VIEWS], offset[NORMA_MAX_VIEWS];
   *total = (norma_partial){0};

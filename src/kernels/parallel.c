@@ -1,0 +1,33 @@
+/* A pass over the elements, cut into pieces that threads may take in any order. */
+#include "kernels.h"
+
+#include "float_env.h"
+
+typedef struct pieces {
+  int64_t total, count;
+  norma_range *range;
+  void *context;
+} pieces;
+
+static void run_piece(void *context, int64_t index) {
+  const pieces *p = context;
+  norma_float_env env = norma_float_enter();
+  int64_t quotient = p->total / p->count, rest = p->total % p->count;
+  int64_t begin = index * quotient + (index < rest ? index : rest);
+  p->range(p->context, begin, begin + quotient + (index < rest));
+  norma_float_leave(env);
+}
+
+/* Enough pieces for any pool to balance, few enough that a piece is worth a call. */
+enum { MOST_PIECES = 256 };
+
+void norma_parallel(const norma_threads *threads, int64_t total, int64_t grain, norma_range *range, void *context) {
+  if (total <= 0) return;
+  int64_t count = total / (grain > 0 ? grain : 1);
+  pieces p = {total, count < 1 ? 1 : count > MOST_PIECES ? MOST_PIECES : count, range, context};
+  if (threads && threads->run && p.count > 1) {
+    threads->run(threads->pool, p.count, run_piece, &p);
+  } else {
+    for (int64_t i = 0; i < p.count; i++) run_piece(&p, i);
+  }
+}
