@@ -121,32 +121,27 @@ norma_status norma_check_adain(const norma_adain_args *args, bool backward, norm
 /* What a call keeps per unit. gamma is sigma_s, beta is mean_s. */
 typedef struct scratch {
   norma_saved *content, *style;
-  double *gamma, *beta, *dgamma, *dbeta;
   norma_pair *means;
+  double *gamma, *beta, *dgamma, *dbeta;
 } scratch;
 
-static size_t take(norma_arena *arena, int64_t units, size_t item, void *where) {
-  if (arena) *(void **)where = norma_arena_take(arena, (size_t)units * item);
-  return norma_arena_bytes((size_t)units * item);
-}
+enum { SCRATCH_DOUBLES = 2 * sizeof(norma_saved) / sizeof(double) + sizeof(norma_pair) / sizeof(double) + 4 };
 
-/* Lays the arrays out, or, without an arena, only counts. */
-static size_t lay_out(norma_arena *arena, int64_t units, scratch *s) {
-  size_t bytes = 64;
-  bytes += take(arena, units, sizeof *s->content, &s->content);
-  bytes += take(arena, units, sizeof *s->style, &s->style);
-  bytes += take(arena, units, sizeof *s->gamma, &s->gamma);
-  bytes += take(arena, units, sizeof *s->beta, &s->beta);
-  bytes += take(arena, units, sizeof *s->dgamma, &s->dgamma);
-  bytes += take(arena, units, sizeof *s->dbeta, &s->dbeta);
-  bytes += take(arena, units, sizeof *s->means, &s->means);
-  return bytes;
+static scratch lay_out(double *doubles, int64_t units) {
+  scratch s = {.content = (norma_saved *)doubles};
+  s.style = s.content + units;
+  s.means = (norma_pair *)(s.style + units);
+  s.gamma = (double *)(s.means + units);
+  s.beta = s.gamma + units;
+  s.dgamma = s.beta + units;
+  s.dbeta = s.dgamma + units;
+  return s;
 }
 
 size_t norma_adain_workspace(const norma_adain_args *args) {
   norma_adain_call made;
-  scratch s;
-  return check(args, &made, NULL) ? 0 : lay_out(NULL, norma_layer_units(args->content_layer), &s);
+  if (check(args, &made, NULL)) return 0;
+  return norma_workspace_bytes(norma_layer_units(args->content_layer), SCRATCH_DOUBLES);
 }
 
 static norma_operand per_unit(const norma_layer *layer, const double *values) {
@@ -163,14 +158,15 @@ static void take_style(void *context, int64_t begin, int64_t end) {
   }
 }
 
-static norma_status open_call(const norma_adain_args *args, norma_adain_call *made, bool backward, norma_arena *arena,
-                              scratch *s, norma_error *error) {
+static norma_status open_call(const norma_adain_args *args, norma_adain_call *made, bool backward,
+                              norma_workspace *workspace, scratch *s, norma_error *error) {
   norma_status status = norma_check_adain(args, backward, made, error);
   if (status) return status;
   int64_t units = norma_layer_units(&made->content_layer);
-  status = norma_arena_open(arena, args->workspace, args->workspace_size, lay_out(NULL, units, s), error);
+  size_t needed = norma_workspace_bytes(units, SCRATCH_DOUBLES);
+  status = norma_workspace_open(workspace, args->workspace, args->workspace_size, needed, error);
   if (status) return status;
-  lay_out(arena, units, s);
+  *s = lay_out(workspace->doubles, units);
   norma_statistics(&made->content, s->content, NULL);
   norma_statistics(&made->style, s->style, NULL);
   return NORMA_OK;
@@ -178,16 +174,16 @@ static norma_status open_call(const norma_adain_args *args, norma_adain_call *ma
 
 norma_status norma_adain(const norma_adain_args *args, norma_error *error) {
   norma_adain_call made;
-  norma_arena arena;
+  norma_workspace workspace;
   scratch s;
-  norma_status status = open_call(args, &made, false, &arena, &s, error);
+  norma_status status = open_call(args, &made, false, &workspace, &s, error);
   if (status) return status;
   int64_t units = norma_layer_units(&made.content_layer);
   norma_parallel(NULL, units, units, take_style, &s);
   made.content.weight = per_unit(&made.content_layer, s.gamma);
   made.content.bias = per_unit(&made.content_layer, s.beta);
   norma_apply_forward(&made.content, s.content);
-  norma_arena_close(&arena);
+  norma_workspace_close(&workspace);
   return NORMA_OK;
 }
 
@@ -230,9 +226,9 @@ static void backward_style(const norma_adain_args *args, norma_adain_call *made,
 
 norma_status norma_adain_backward(const norma_adain_args *args, norma_error *error) {
   norma_adain_call made;
-  norma_arena arena;
+  norma_workspace workspace;
   scratch s;
-  norma_status status = open_call(args, &made, true, &arena, &s, error);
+  norma_status status = open_call(args, &made, true, &workspace, &s, error);
   if (status) return status;
   if (args->dstyle) backward_style(args, &made, &s);
   if (args->dcontent) { /* last: dcontent may be dy */
@@ -243,6 +239,6 @@ norma_status norma_adain_backward(const norma_adain_args *args, norma_error *err
     norma_unit_gradients(&made.content, s.content, s.means);
     norma_apply_backward(&made.content, s.content, s.means);
   }
-  norma_arena_close(&arena);
+  norma_workspace_close(&workspace);
   return NORMA_OK;
 }

@@ -95,14 +95,14 @@ norma_status norma_check_adain(const norma_adain_args *args, bool backward, norm
 
 /* ------------------------------------------------------------------------------------------------- workspace --- */
 
-/* The caller's memory, or our own where they gave none. */
-typedef struct norma_arena {
-  char *next;
+/* workspace.c: the caller's memory, or our own where they gave none; all that calls keep is doubles per unit. */
+typedef struct norma_workspace {
+  double *doubles;
   void *owned;
-} norma_arena;
-norma_status norma_arena_open(norma_arena *arena, void *workspace, size_t given, size_t needed, norma_error *error);
-void *norma_arena_take(norma_arena *arena, size_t bytes);
-void norma_arena_close(norma_arena *arena);
-size_t norma_arena_bytes(size_t bytes); /* what taking that many bytes uses up; add 64 once for alignment */
+} norma_workspace;
+size_t norma_workspace_bytes(int64_t units, int doubles_per_unit);
+norma_status norma_workspace_open(norma_workspace *made, void *given, size_t given_size, size_t needed,
+                                  norma_error *error);
+void norma_workspace_close(norma_workspace *workspace);
 
 #endif

@@ -112,10 +112,6 @@ static norma_argument structs(const norma_layer *layer, const char *name, const 
       .name = name, .operand = operand, .extent = NORMA_UNITS, .output = output, .item = (int64_t)item};
 }
 
-static size_t unit_bytes(const norma_layer *layer, size_t item) {
-  return norma_arena_bytes((size_t)norma_layer_units(layer) * item);
-}
-
 /* ------------------------------------------------------------------------------------------------------ forward --- */
 
 static norma_status check_forward(const norma_forward_args *a, norma_call *call, norma_error *error) {
@@ -166,28 +162,26 @@ norma_status norma_check_forward(const norma_forward_args *args, norma_call *cal
   return status ? status : check_forward_arrays(args, call, error);
 }
 
-/* The room that alignment may cost comes on top of what is taken. */
-enum { SLACK = 64 };
+enum { SAVED_DOUBLES = sizeof(norma_saved) / sizeof(double), PAIR_DOUBLES = sizeof(norma_pair) / sizeof(double) };
 
 size_t norma_forward_workspace(const norma_forward_args *args) {
   norma_call call;
   if (check_forward(args, &call, NULL)) return 0;
-  return SLACK + unit_bytes(args->layer, sizeof(norma_saved));
+  return norma_workspace_bytes(norma_layer_units(args->layer), SAVED_DOUBLES);
 }
 
 norma_status norma_forward(const norma_forward_args *args, norma_error *error) {
   norma_call call;
-  norma_arena arena;
+  norma_workspace workspace;
   norma_status status = norma_check_forward(args, &call, error);
   if (status) return status;
   size_t needed = norma_forward_workspace(args);
-  status = norma_arena_open(&arena, args->workspace, args->workspace_size, needed, error);
+  status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, needed, error);
   if (status) return status;
-  norma_saved *saved = args->saved;
-  if (!saved) saved = norma_arena_take(&arena, unit_bytes(args->layer, sizeof *saved));
+  norma_saved *saved = args->saved ? args->saved : (norma_saved *)workspace.doubles;
   norma_statistics(&call, saved, args->moments);
   if (args->y) norma_apply_forward(&call, saved);
-  norma_arena_close(&arena);
+  norma_workspace_close(&workspace);
   return NORMA_OK;
 }
 
@@ -242,29 +236,26 @@ norma_status norma_check_backward(const norma_backward_args *args, norma_call *c
 size_t norma_backward_workspace(const norma_backward_args *args) {
   norma_call call;
   if (check_backward(args, &call, NULL)) return 0;
-  return SLACK + unit_bytes(args->layer, sizeof(norma_saved)) + unit_bytes(args->layer, sizeof(norma_pair));
+  return norma_workspace_bytes(norma_layer_units(args->layer), SAVED_DOUBLES + PAIR_DOUBLES);
 }
 
 norma_status norma_backward(const norma_backward_args *args, norma_error *error) {
   norma_call call;
-  norma_arena arena;
+  norma_workspace workspace;
   norma_status status = norma_check_backward(args, &call, error);
   if (status) return status;
   size_t needed = norma_backward_workspace(args);
-  status = norma_arena_open(&arena, args->workspace, args->workspace_size, needed, error);
+  status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, needed, error);
   if (status) return status;
-  const norma_saved *saved = args->saved;
-  if (!saved) {
-    norma_saved *own = norma_arena_take(&arena, unit_bytes(args->layer, sizeof *own));
-    norma_statistics(&call, own, NULL);
-    saved = own;
-  }
+  norma_saved *own = (norma_saved *)workspace.doubles;
+  const norma_saved *saved = args->saved ? args->saved : own;
+  if (!args->saved) norma_statistics(&call, own, NULL);
   norma_param_gradients(&call, saved);
   if (args->dx) { /* last: dx may be dy */
-    norma_pair *means = args->given_var ? NULL : norma_arena_take(&arena, unit_bytes(args->layer, sizeof *means));
+    norma_pair *means = args->given_var ? NULL : (norma_pair *)(own + norma_layer_units(args->layer));
     if (means) norma_unit_gradients(&call, saved, means);
     norma_apply_backward(&call, saved, means);
   }
-  norma_arena_close(&arena);
+  norma_workspace_close(&workspace);
   return NORMA_OK;
 }

@@ -5,26 +5,21 @@
 
 enum { ALIGNMENT = 64 };
 
-size_t norma_arena_bytes(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
+size_t norma_workspace_bytes(int64_t units, int doubles_per_unit) {
+  /* More than memory can hold: no workspace is that large, and malloc refuses it. */
+  if (units > (PTRDIFF_MAX - ALIGNMENT) / (int64_t)sizeof(double) / doubles_per_unit) return SIZE_MAX;
+  return ALIGNMENT + (size_t)units * (size_t)doubles_per_unit * sizeof(double);
+}
 
-norma_status norma_arena_open(norma_arena *arena, void *workspace, size_t given, size_t needed, norma_error *error) {
-  *arena = (norma_arena){0};
-  if (workspace && given < needed)
-    return norma_fail(error, NORMA_NO_MEMORY, "workspace_size is %zu, %zu are needed", given, needed);
-  if (!workspace && needed > 0) {
-    workspace = arena->owned = malloc(needed);
-    if (!workspace)
-      return norma_fail(error, NORMA_NO_MEMORY, "a workspace of %zu bytes could not be allocated", needed);
-  }
-  arena->next = workspace;
+norma_status norma_workspace_open(norma_workspace *made, void *given, size_t given_size, size_t needed,
+                                  norma_error *error) {
+  *made = (norma_workspace){0};
+  if (given && given_size < needed)
+    return norma_fail(error, NORMA_NO_MEMORY, "workspace_size is %zu, %zu are needed", given_size, needed);
+  char *start = given ? given : (made->owned = malloc(needed));
+  if (!start) return norma_fail(error, NORMA_NO_MEMORY, "a workspace of %zu bytes could not be allocated", needed);
+  made->doubles = (double *)(start + (ALIGNMENT - (uintptr_t)start % ALIGNMENT) % ALIGNMENT);
   return NORMA_OK;
 }
 
-void *norma_arena_take(norma_arena *arena, size_t bytes) {
-  uintptr_t misaligned = (uintptr_t)arena->next % ALIGNMENT;
-  char *taken = arena->next + (misaligned ? ALIGNMENT - misaligned : 0);
-  arena->next = taken + norma_arena_bytes(bytes);
-  return taken;
-}
-
-void norma_arena_close(norma_arena *arena) { free(arena->owned); }
+void norma_workspace_close(norma_workspace *workspace) { free(workspace->owned); }
