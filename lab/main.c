@@ -76,7 +76,7 @@ static int run(const char *data, const char *out) {
     return failed;
   }
   print_table(views);
-  printf("\nopen %s/index.html\n", out);
+  printf("\ncontact sheets: %s/pictures.png, %s/channels.png\nopen %s/index.html\n", out, out, out);
   if (fflush(stdout) != 0 || ferror(stdout)) {
     return lab_fail("cannot write to standard output");
   }

@@ -60,7 +60,8 @@ def spreads(x):
 def test_folder_has_the_named_files_and_no_other(report):
     folder, printed, _ = report
     assert sorted(os.listdir(folder)) == MADE
-    assert printed.endswith(f"open {folder}/index.html\n")
+    sheets = f"contact sheets: {folder}/pictures.png, {folder}/channels.png\n"
+    assert printed.endswith(f"{sheets}open {folder}/index.html\n")
 
 
 def test_input_is_the_first_picture_of_each_class(report):
@@ -308,3 +309,19 @@ def test_help():
     assert result.returncode == 0
     for word in ("--data", "--out", "dataset-fashion-mnist", "Exit code"):
         assert word in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--data", "x"], [""]])
+def test_the_script_refuses_what_it_does_not_know(arguments):
+    result = subprocess.run([ROOT / "demo", *arguments], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("usage: ./demo [FOLDER]") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_picture_of_norma_is_embedded(tmp_path, language):
+    """What ./demo does: norma picture, then norma-demo, into one folder."""
+    drawn = subprocess.run([BUILD / "norma", "picture", "--lang", language, "-o", tmp_path / "layers.svg"], timeout=60)
+    assert drawn.returncode == 0
+    assert run("--out", tmp_path).returncode == 0
+    assert '<img src="layers.svg"' in (tmp_path / "index.html").read_text()
