@@ -50,7 +50,7 @@ typedef enum picture_language { PICTURE_EN, PICTURE_ZH } picture_language;
 typedef struct picture_words {
   const char *title[2]; /* of the four layers, of all six */
   const char *question;
-  const char *axis_names[3]; /* what N, C and H,W are */
+  const char *axis_names[4]; /* what N, C, H,W and G,K are */
   const char *rows[6];       /* pattern, one mean per, means, elements per mean, gamma, used in */
   const char *marked, *shared, *others;
   const char *method; /* how the picture was made */

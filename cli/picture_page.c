@@ -104,14 +104,15 @@ static void header(cairo_t *cr, const picture *p) {
   const picture_words *words = picture_words_in(p->language);
   write(cr, p, TITLE, MARGIN, 92, words->title[p->count > 4]);
   write(cr, p, QUESTION, MARGIN, 138, words->question);
-  char lines[3][PICTURE_TEXT];
+  char lines[4][PICTURE_TEXT];
   snprintf(lines[0], sizeof lines[0], "N = %d", PICTURE_N);
   snprintf(lines[1], sizeof lines[1], "C = %d", PICTURE_C);
   snprintf(lines[2], sizeof lines[2], "H,W = %d × %d", PICTURE_H, PICTURE_W);
-  double x = picture_page_size(p).width - MARGIN - 222;
-  for (int i = 0; i < 3; i++) {
-    write(cr, p, STRONG, x, 84 + i * 27, lines[i]);
-    write(cr, p, LABEL, x + 142, 84 + i * 27, words->axis_names[i]);
+  snprintf(lines[3], sizeof lines[3], "G,K = %d × %d", PICTURE_GROUPS, PICTURE_C / PICTURE_GROUPS);
+  double x = picture_page_size(p).width - MARGIN - 300;
+  for (int i = 0; i < 4; i++) {
+    write(cr, p, STRONG, x, 76 + i * 27, lines[i]);
+    write(cr, p, LABEL, x + 142, 76 + i * 27, words->axis_names[i]);
   }
 }
 

@@ -9,7 +9,7 @@ const picture_words *picture_words_in(picture_language language) {
   static const picture_words en = {
       .title = {"Four normalization layers", "Six normalization layers"},
       .question = "Which elements share a mean and a variance?",
-      .axis_names = {"batch", "channels", "space"},
+      .axis_names = {"batch", "channels", "space", "groups × channels"},
       .rows = {"pattern", "statistics", "one per", "elements each", "shape of γ", "used in"},
       .marked = "the element that is changed",
       .shared = "outputs that change with it: they share one mean and one variance",
@@ -21,7 +21,7 @@ const picture_words *picture_words_in(picture_language language) {
   static const picture_words zh = {
       .title = {"四种归一化层", "六种归一化层"},
       .question = "哪些元素共用一个均值和方差？",
-      .axis_names = {"批次", "通道", "空间"},
+      .axis_names = {"批次", "通道", "空间", "组 × 每组通道"},
       .rows = {"写法", "统计量组数", "每组对应", "每组元素数", "γ 的形状", "用于"},
       .marked = "被改动的元素",
       .shared = "输出随之改变：共用一个均值和一个方差",
@@ -97,7 +97,8 @@ char *picture_describe(const picture *p) {
   size_t size;
   FILE *out = open_memstream(&text, &size);
   if (!out) return NULL;
-  fprintf(out, "%s\nN = %d, C = %d, H,W = %d × %d\n", words->question, PICTURE_N, PICTURE_C, PICTURE_H, PICTURE_W);
+  fprintf(out, "%s\nN = %d, C = %d, H,W = %d × %d, G,K = %d × %d\n", words->question, PICTURE_N, PICTURE_C, PICTURE_H,
+          PICTURE_W, PICTURE_GROUPS, PICTURE_C / PICTURE_GROUPS);
   for (int i = 0; i < p->count; i++) {
     const norma_layer *layer = &p->panels[i].layer;
     norma_layer_format(layer, pattern, sizeof pattern, NULL, 0, NULL);
