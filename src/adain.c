@@ -31,8 +31,6 @@ static norma_status check_side(const norma_layer *layer, const char *name, int d
                                norma_error *error) {
   if (layer->rms)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "%s_layer is an RMS layer: AdaIN exchanges means too", name);
-  if (ddof != 0 && ddof != 1)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s_ddof is %d, must be 0 (biased) or 1 (unbiased)", name, ddof);
   if (norma_layer_unit_elements(layer) == 1 && (ddof == 1 || refuse_single))
     return norma_fail(error, NORMA_SINGLE_VALUE,
                       ddof == 1 ? "each variance of the %s is taken over 1 value, ddof 1 needs at least 2"
@@ -52,19 +50,18 @@ enum { STYLE_SCALE = 4 };
 
 /* Everything but the arrays. */
 static norma_status check(const norma_adain_args *a, norma_adain_call *made, norma_error *error) {
-  if (!a) return norma_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
-  if (a->size != sizeof *a)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(norma_adain_args) = %zu", a->size,
-                      sizeof *a);
-  if (norma_type_size(a->type) == 0)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "type is %d, must be one of norma_type", (int)a->type);
+  norma_status status = norma_check_args(a, a ? a->size : 0, sizeof *a, "norma_adain_args", error);
+  if (!status) status = norma_check_type(a->type, "type", error);
+  if (status) return status;
   double alpha = a->flags & NORMA_ALPHA_ZERO ? 0 : a->alpha == 0 ? 1 : a->alpha;
   if (!(alpha - alpha == 0)) return norma_fail(error, NORMA_BAD_ARGUMENT, "alpha is %g, must be finite", alpha);
   bool refuse_single = a->flags & NORMA_REFUSE_SINGLE;
   double content_eps = a->content_eps, style_eps = a->style_eps;
-  norma_status status = norma_layer_check(a->content_layer, "content_layer", error);
+  status = norma_layer_check(a->content_layer, "content_layer", error);
   if (!status) status = norma_layer_check(a->style_layer, "style_layer", error);
   if (!status) status = check_units(a->content_layer, a->style_layer, error);
+  if (!status) status = norma_check_ddof(a->content_ddof, "content_ddof", error);
+  if (!status) status = norma_check_ddof(a->style_ddof, "style_ddof", error);
   if (!status) status = check_side(a->content_layer, "content", a->content_ddof, refuse_single, error);
   if (!status) status = check_side(a->style_layer, "style", a->style_ddof, refuse_single, error);
   if (!status) status = norma_resolve_eps(&content_eps, "content_eps", a->flags & NORMA_EPS_ZERO, 1e-5, error);

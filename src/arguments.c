@@ -3,6 +3,22 @@
 
 #include <math.h>
 
+norma_status norma_check_args(const void *args, size_t size, size_t right, const char *type, norma_error *error) {
+  if (!args) return norma_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
+  if (size == right) return NORMA_OK;
+  return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(%s) = %zu", size, type, right);
+}
+
+norma_status norma_check_type(norma_type type, const char *name, norma_error *error) {
+  if (norma_type_size(type) > 0) return NORMA_OK;
+  return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is %d, must be one of norma_type", name, (int)type);
+}
+
+norma_status norma_check_ddof(int ddof, const char *name, norma_error *error) {
+  if (ddof == 0 || ddof == 1) return NORMA_OK;
+  return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is %d, must be 0 (biased) or 1 (unbiased)", name, ddof);
+}
+
 norma_status norma_resolve_eps(double *eps, const char *name, bool zero, double standard, norma_error *error) {
   if (!(*eps >= 0) || isinf(*eps))
     return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is %g, must be 0 or more and finite", name, *eps);

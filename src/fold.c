@@ -39,8 +39,8 @@ static norma_status check_operator(const norma_fold_args *a, int64_t channels, n
   if (a->op == NORMA_SCALE_SHIFT) return NORMA_OK;
   if ((unsigned)a->op > NORMA_CONV_TRANSPOSE)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "op is %d, must be one of norma_operator", (int)a->op);
-  if (norma_type_size(a->op_type) == 0)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "op_type is %d, must be one of norma_type", (int)a->op_type);
+  norma_status status = norma_check_type(a->op_type, "op_type", error);
+  if (status) return status;
   if (a->out_channels != channels)
     return norma_fail(error, NORMA_BAD_SHAPE, "out_channels is %lld, the layer has %lld channels",
                       (long long)a->out_channels, (long long)channels);
@@ -147,12 +147,10 @@ static void fold_operator(const norma_fold_args *a, double eps, int64_t channels
 
 norma_status norma_fold(const norma_fold_args *a, norma_error *error) {
   int64_t channels = 0;
-  if (!a) return norma_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
-  if (a->size != sizeof *a)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(norma_fold_args) = %zu", a->size,
-                      sizeof *a);
+  norma_status status = norma_check_args(a, a ? a->size : 0, sizeof *a, "norma_fold_args", error);
+  if (status) return status;
   double eps = a->eps;
-  norma_status status = norma_resolve_eps(&eps, "eps", a->flags & NORMA_EPS_ZERO, 1e-5, error);
+  status = norma_resolve_eps(&eps, "eps", a->flags & NORMA_EPS_ZERO, 1e-5, error);
   if (!status) status = check_layer(a->layer, &channels, error);
   if (!status) status = check_operator(a, channels, error);
   if (status) return status;

@@ -61,6 +61,10 @@ enum { NORMA_MAX_ARGUMENTS = 16 };
 norma_status norma_check_arguments(const norma_layer *layer, const norma_argument *arguments, int count,
                                    norma_error *error);
 
+/* Checks that all interfaces share. */
+norma_status norma_check_args(const void *args, size_t size, size_t right, const char *type, norma_error *error);
+norma_status norma_check_type(norma_type type, const char *name, norma_error *error);
+norma_status norma_check_ddof(int ddof, const char *name, norma_error *error);
 /* Checks eps and puts the default where the field is zero and `zero`, the caller's flag for a true 0, is not set. */
 norma_status norma_resolve_eps(double *eps, const char *name, bool zero, double standard, norma_error *error);
 

@@ -13,7 +13,8 @@ norma_status norma_moments_add(norma_moments *moments, norma_type type, const vo
   if (n < 0) return norma_fail(error, NORMA_BAD_SHAPE, "n is %lld, must not be negative", (long long)n);
   if (n == 0) return NORMA_OK;
   if (!x) return norma_fail(error, NORMA_BAD_ARGUMENT, "x is NULL");
-  norma_status status = norma_layer_norm(&layer, 1, 1, &n, error);
+  norma_status status = norma_check_type(type, "type", error);
+  if (!status) status = norma_layer_norm(&layer, 1, 1, &n, error);
   norma_argument argument = {.name = "x", .extent = NORMA_ELEMENTS, .item = (int64_t)norma_type_size(type)};
   if (!status) {
     argument.operand = norma_bind(&layer, NORMA_ELEMENTS, x, type, &stride);
@@ -39,7 +40,8 @@ void norma_moments_merge(norma_moments *into, const norma_moments *other) {
 norma_status norma_moments_finish(const norma_moments *moments, int ddof, double *mean, double *var,
                                   norma_error *error) {
   if (!moments) return norma_fail(error, NORMA_BAD_ARGUMENT, "moments is NULL");
-  if (ddof < 0) return norma_fail(error, NORMA_BAD_ARGUMENT, "ddof is %d, must be 0 (biased) or 1 (unbiased)", ddof);
+  norma_status status = norma_check_ddof(ddof, "ddof", error);
+  if (status) return status;
   if (moments->count <= ddof)
     return norma_fail(error, NORMA_SINGLE_VALUE,
                       "the moments hold %lld values, a variance with ddof %d needs at least %d",
@@ -56,10 +58,8 @@ norma_status norma_moments_finish(const norma_moments *moments, int ddof, double
 
 static norma_status check_running(const norma_running_args *args, double *weight_of_new, int *ddof,
                                   norma_error *error) {
-  if (!args) return norma_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
-  if (args->size != sizeof *args)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(norma_running_args) = %zu",
-                      args->size, sizeof *args);
+  norma_status status = norma_check_args(args, args ? args->size : 0, sizeof *args, "norma_running_args", error);
+  if (status) return status;
   if (args->type != NORMA_F32 && args->type != NORMA_F64)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "type is %d (%s), running statistics are f32 or f64", (int)args->type,
                       norma_type_name(args->type));

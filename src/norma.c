@@ -1,90 +1,56 @@
 /* Forward and backward: check everything, then statistics, sums, elements. */
 #include "kernels/kernels.h"
 
-/* The fields that both directions have, so that they are checked once. */
-typedef struct common {
-  const norma_layer *layer;
-  norma_type type;
-  double eps;
-  int ddof;
-  unsigned flags;
-  const void *x, *weight, *given_mean, *given_var;
-  const int64_t *x_strides, *weight_strides, *given_strides;
-  const norma_threads *threads;
-} common;
-
-static norma_status check_size(const void *args, size_t size, size_t right, const char *type, norma_error *error) {
-  if (!args) return norma_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
-  if (size != right)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "args->size is %zu, must be sizeof(%s) = %zu", size, type, right);
-  return NORMA_OK;
-}
-
-static norma_status check_given(const common *c, norma_error *error) {
-  bool rms = c->layer->rms;
-  if (rms && c->given_mean)
+static norma_status check_statistics(const norma_forward_args *a, norma_error *error) {
+  if (a->layer->rms && a->given_mean)
     return norma_fail(error, NORMA_BAD_ARGUMENT,
                       "given_mean is set, but the mean of an RMS layer is 0: given_var alone is right");
-  if (!rms && !c->given_mean != !c->given_var)
+  if (!a->layer->rms && !a->given_mean != !a->given_var)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is NULL: given_mean and given_var come together",
-                      c->given_mean ? "given_var" : "given_mean");
-  if (c->given_var) return NORMA_OK;
-  int64_t m = norma_layer_unit_elements(c->layer);
-  bool refuse = c->flags & NORMA_REFUSE_SINGLE;
-  if (m == 1 && (refuse || c->ddof == 1))
-    return norma_fail(
-        error, NORMA_SINGLE_VALUE,
-        refuse ? "each mean is taken over 1 value, more than 1 is expected when statistics come from the input"
-               : "each variance is taken over 1 value, ddof 1 needs at least 2");
+                      a->given_mean ? "given_var" : "given_mean");
+  if (a->given_var && a->moments)
+    return norma_fail(error, NORMA_BAD_ARGUMENT,
+                      "moments is set, but with given statistics none are taken: NULL is right");
+  if (a->given_var || norma_layer_unit_elements(a->layer) != 1) return NORMA_OK;
+  if (a->flags & NORMA_REFUSE_SINGLE)
+    return norma_fail(error, NORMA_SINGLE_VALUE,
+                      "each mean is taken over 1 value, more than 1 is expected when statistics come from the input");
+  if (a->ddof == 1)
+    return norma_fail(error, NORMA_SINGLE_VALUE, "each variance is taken over 1 value, ddof 1 needs at least 2");
   return NORMA_OK;
 }
 
-static norma_status check_common(const common *c, norma_call *call, norma_error *error) {
-  norma_status status = norma_layer_check(c->layer, "layer", error);
+/* What the fields say without looking at the arrays. Backward comes here too, as the forward call that it follows. */
+static norma_status make_call(const norma_forward_args *a, norma_call *call, norma_error *error) {
+  norma_status status = norma_layer_check(a->layer, "layer", error);
+  if (!status) status = norma_check_type(a->type, "type", error);
+  if (!status) status = norma_check_ddof(a->ddof, "ddof", error);
   if (status) return status;
-  if (norma_type_size(c->type) == 0)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "type is %d, must be one of norma_type", (int)c->type);
-  if (c->ddof != 0 && c->ddof != 1)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "ddof is %d, must be 0 (biased) or 1 (unbiased)", c->ddof);
-  norma_type param = norma_param_type(c->type);
-  *call = (norma_call){.layer = c->layer,
-                       .type = c->type,
-                       .eps = c->eps,
-                       .alpha = 1,
-                       .param_scale = 1,
-                       .ddof = c->ddof,
-                       .threads = c->threads};
-  call->weight_offset = c->weight && c->flags & NORMA_WEIGHT_PLUS_ONE ? 1 : 0;
-  double standard = !c->layer->rms ? 1e-5 : c->type == NORMA_F64 ? 0x1p-52 : 0x1p-23;
-  status = norma_resolve_eps(&call->eps, "eps", c->flags & NORMA_EPS_ZERO, standard, error);
-  if (!status) status = check_given(c, error);
-  if (status) return status;
-  call->x = norma_bind(c->layer, NORMA_ELEMENTS, c->x, c->type, c->x_strides);
-  call->weight = norma_bind(c->layer, NORMA_PARAMS, c->weight, param, c->weight_strides);
-  call->given_mean = norma_bind(c->layer, NORMA_UNITS, c->given_mean, param, c->given_strides);
-  call->given_var = norma_bind(c->layer, NORMA_UNITS, c->given_var, param, c->given_strides);
-  return NORMA_OK;
+  const norma_layer *l = a->layer;
+  norma_type param = norma_param_type(a->type);
+  *call = (norma_call){.layer = l, .type = a->type, .eps = a->eps, .alpha = 1, .param_scale = 1, .ddof = a->ddof};
+  call->threads = a->threads;
+  call->weight_offset = a->weight && a->flags & NORMA_WEIGHT_PLUS_ONE ? 1 : 0;
+  double standard = !l->rms ? 1e-5 : a->type == NORMA_F64 ? 0x1p-52 : 0x1p-23;
+  status = norma_resolve_eps(&call->eps, "eps", a->flags & NORMA_EPS_ZERO, standard, error);
+  if (!status) status = check_statistics(a, error);
+  call->x = norma_bind(l, NORMA_ELEMENTS, a->x, a->type, a->x_strides);
+  call->y = norma_bind(l, NORMA_ELEMENTS, a->y, a->type, a->y_strides);
+  call->weight = norma_bind(l, NORMA_PARAMS, a->weight, param, a->weight_strides);
+  call->bias = norma_bind(l, NORMA_PARAMS, a->bias, param, a->bias_strides);
+  call->given_mean = norma_bind(l, NORMA_UNITS, a->given_mean, param, a->given_strides);
+  call->given_var = norma_bind(l, NORMA_UNITS, a->given_var, param, a->given_strides);
+  call->mean = norma_bind(l, NORMA_UNITS, a->mean, param, NULL);
+  call->var = norma_bind(l, NORMA_UNITS, a->var, param, NULL);
+  call->rstd = norma_bind(l, NORMA_UNITS, a->rstd, param, NULL);
+  return status;
 }
 
-static norma_status check_present(const norma_layer *layer, const void *data, const char *name, norma_error *error) {
-  if (data || norma_layer_elements(layer) == 0) return NORMA_OK;
-  return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is NULL", name);
-}
-
-/* Arrays per gamma need gammas. */
-static norma_status check_affine(const norma_layer *layer, const void *data, const char *name, norma_error *error) {
-  for (int a = 0; a < layer->axis_count; a++)
-    if (layer->axes[a].bits & NORMA_AFFINE) return NORMA_OK;
-  if (!data) return NORMA_OK;
-  return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is given, but the affine list of the layer is empty: NULL is right",
-                    name);
-}
+/* ------------------------------------------------------------------------------------------------------- arrays --- */
 
 /* Reads every given variance, once it is known that they can be read. */
 static norma_status check_variances(const norma_call *call, norma_error *error) {
-  norma_axes units = {0};
-  for (int a = 0; a < call->layer->axis_count; a++)
-    if (norma_varies(&call->layer->axes[a], NORMA_UNITS)) units.index[units.count++] = a;
+  norma_axes units = norma_reduction_make(call->layer, NORMA_UNITS).kept;
   norma_walk walk = norma_walk_make(call->layer, &units, &call->given_var);
   int64_t count = call->given_var.data ? norma_layer_units(call->layer) : 0;
   for (int64_t u = 0; u < count; u++) {
@@ -98,75 +64,78 @@ static norma_status check_variances(const norma_call *call, norma_error *error) 
 }
 
 static norma_argument tensor(const char *name, const norma_operand *operand, norma_extent extent, bool output) {
-  return (norma_argument){.name = name,
-                          .operand = *operand,
-                          .extent = extent,
-                          .output = output,
-                          .item = (int64_t)norma_type_size(operand->type)};
+  int64_t item = (int64_t)norma_type_size(operand->type);
+  return (norma_argument){.name = name, .operand = *operand, .extent = extent, .item = item, .output = output};
 }
 
 /* An array of structs per unit: its operand counts in structs. */
 static norma_argument structs(const norma_layer *layer, const char *name, const void *data, size_t item, bool output) {
   norma_operand operand = norma_bind(layer, NORMA_UNITS, data, NORMA_F64, NULL);
-  return (norma_argument){
-      .name = name, .operand = operand, .extent = NORMA_UNITS, .output = output, .item = (int64_t)item};
+  norma_argument argument = {.name = name, .operand = operand, .extent = NORMA_UNITS, .output = output};
+  argument.item = (int64_t)item;
+  return argument;
 }
 
-/* ------------------------------------------------------------------------------------------------------ forward --- */
-
-static norma_status check_forward(const norma_forward_args *a, norma_call *call, norma_error *error) {
-  norma_status status = check_size(a, a ? a->size : 0, sizeof *a, "norma_forward_args", error);
-  if (status) return status;
-  const common c = {a->layer,  a->type,       a->eps,       a->ddof,      a->flags,          a->x,
-                    a->weight, a->given_mean, a->given_var, a->x_strides, a->weight_strides, a->given_strides,
-                    a->threads};
-  status = check_common(&c, call, error);
-  if (status) return status;
-  norma_type param = norma_param_type(a->type);
-  call->y = norma_bind(a->layer, NORMA_ELEMENTS, a->y, a->type, a->y_strides);
-  call->bias = norma_bind(a->layer, NORMA_PARAMS, a->bias, param, a->bias_strides);
-  call->mean = norma_bind(a->layer, NORMA_UNITS, a->mean, param, NULL);
-  call->var = norma_bind(a->layer, NORMA_UNITS, a->var, param, NULL);
-  call->rstd = norma_bind(a->layer, NORMA_UNITS, a->rstd, param, NULL);
-  return NORMA_OK;
-}
-
-static norma_status check_forward_arrays(const norma_forward_args *a, const norma_call *call, norma_error *error) {
-  norma_status status = check_present(a->layer, a->x, "x", error);
-  if (!status) status = check_affine(a->layer, a->weight, "weight", error);
-  if (!status) status = check_affine(a->layer, a->bias, "bias", error);
-  if (!status && a->moments && a->given_var)
-    status = norma_fail(error, NORMA_BAD_ARGUMENT,
-                        "moments is set, but with given statistics none are taken: NULL is right");
-  if (status) return status;
+/* The arrays of both directions; those that a call does not have are NULL. saved and moments are the forward pass's
+ * outputs, saved_in the backward pass's input. */
+static norma_status check_arrays(const norma_call *call, const norma_saved *saved, const norma_moments *moments,
+                                 const norma_saved *saved_in, norma_error *error) {
+  const norma_layer *layer = call->layer;
   norma_argument list[] = {
       tensor("x", &call->x, NORMA_ELEMENTS, false),
       tensor("y", &call->y, NORMA_ELEMENTS, true),
+      tensor("dy", &call->dy, NORMA_ELEMENTS, false),
+      tensor("dx", &call->dx, NORMA_ELEMENTS, true),
       tensor("weight", &call->weight, NORMA_PARAMS, false),
       tensor("bias", &call->bias, NORMA_PARAMS, false),
+      tensor("dweight", &call->dweight, NORMA_PARAMS, true),
+      tensor("dbias", &call->dbias, NORMA_PARAMS, true),
       tensor("given_mean", &call->given_mean, NORMA_UNITS, false),
       tensor("given_var", &call->given_var, NORMA_UNITS, false),
       tensor("mean", &call->mean, NORMA_UNITS, true),
       tensor("var", &call->var, NORMA_UNITS, true),
       tensor("rstd", &call->rstd, NORMA_UNITS, true),
-      structs(a->layer, "saved", a->saved, sizeof *a->saved, true),
-      structs(a->layer, "moments", a->moments, sizeof *a->moments, true),
+      structs(layer, "saved", saved, sizeof *saved, true),
+      structs(layer, "moments", moments, sizeof *moments, true),
+      structs(layer, "saved", saved_in, sizeof *saved_in, false),
   };
-  list[1].in_place_of = 1;
-  status = norma_check_arguments(a->layer, list, sizeof list / sizeof *list, error);
+  enum { COUNT = sizeof list / sizeof *list };
+  list[1].in_place_of = 1; /* y of x */
+  list[3].in_place_of = 3; /* dx of dy */
+  bool affine = false;
+  for (int a = 0; a < layer->axis_count; a++) affine = affine || layer->axes[a].bits & NORMA_AFFINE;
+  for (int i = 0; i < COUNT; i++)
+    if (list[i].extent == NORMA_PARAMS && list[i].operand.data && !affine)
+      return norma_fail(error, NORMA_BAD_ARGUMENT,
+                        "%s is given, but the affine list of the layer is empty: NULL is right", list[i].name);
+  norma_status status = norma_check_arguments(layer, list, COUNT, error);
   return status ? status : check_variances(call, error);
 }
 
+static norma_status check_present(const norma_operand *tensor, const norma_layer *layer, const char *name,
+                                  norma_error *error) {
+  if (tensor->data || norma_layer_elements(layer) == 0) return NORMA_OK;
+  return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is NULL", name);
+}
+
+/* ------------------------------------------------------------------------------------------------------ forward --- */
+
+static norma_status make_forward(const norma_forward_args *args, norma_call *call, norma_error *error) {
+  norma_status status = norma_check_args(args, args ? args->size : 0, sizeof *args, "norma_forward_args", error);
+  return status ? status : make_call(args, call, error);
+}
+
 norma_status norma_check_forward(const norma_forward_args *args, norma_call *call, norma_error *error) {
-  norma_status status = check_forward(args, call, error);
-  return status ? status : check_forward_arrays(args, call, error);
+  norma_status status = make_forward(args, call, error);
+  if (!status) status = check_present(&call->x, call->layer, "x", error);
+  return status ? status : check_arrays(call, args->saved, args->moments, NULL, error);
 }
 
 enum { SAVED_DOUBLES = sizeof(norma_saved) / sizeof(double), PAIR_DOUBLES = sizeof(norma_pair) / sizeof(double) };
 
 size_t norma_forward_workspace(const norma_forward_args *args) {
   norma_call call;
-  if (check_forward(args, &call, NULL)) return 0;
+  if (make_forward(args, &call, NULL)) return 0;
   return norma_workspace_bytes(norma_layer_units(args->layer), SAVED_DOUBLES);
 }
 
@@ -187,17 +156,24 @@ norma_status norma_forward(const norma_forward_args *args, norma_error *error) {
 
 /* ----------------------------------------------------------------------------------------------------- backward --- */
 
-static norma_status check_backward(const norma_backward_args *a, norma_call *call, norma_error *error) {
-  norma_status status = check_size(a, a ? a->size : 0, sizeof *a, "norma_backward_args", error);
+static norma_status make_backward(const norma_backward_args *a, norma_call *call, norma_error *error) {
+  norma_status status = norma_check_args(a, a ? a->size : 0, sizeof *a, "norma_backward_args", error);
   if (status) return status;
-  const common c = {a->layer,  a->type,       a->eps,       a->ddof,      a->flags,          a->x,
-                    a->weight, a->given_mean, a->given_var, a->x_strides, a->weight_strides, a->given_strides,
-                    a->threads};
-  status = check_common(&c, call, error);
+  norma_forward_args forward = {.layer = a->layer, .type = a->type, .x = a->x, .x_strides = a->x_strides};
+  forward.weight = a->weight;
+  forward.weight_strides = a->weight_strides;
+  forward.eps = a->eps;
+  forward.ddof = a->ddof;
+  forward.flags = a->flags;
+  forward.given_mean = a->given_mean;
+  forward.given_var = a->given_var;
+  forward.given_strides = a->given_strides;
+  forward.threads = a->threads;
+  status = make_call(&forward, call, error);
   if (status) return status;
+  norma_type param = norma_param_type(a->type);
   call->dy = norma_bind(a->layer, NORMA_ELEMENTS, a->dy, a->type, a->dy_strides);
   call->dx = norma_bind(a->layer, NORMA_ELEMENTS, a->dx, a->type, a->dx_strides);
-  norma_type param = norma_param_type(a->type);
   call->dweight = norma_bind(a->layer, NORMA_PARAMS, a->dweight, param, a->dweight_strides);
   call->dbias = norma_bind(a->layer, NORMA_PARAMS, a->dbias, param, a->dbias_strides);
   if (a->saved && a->given_var)
@@ -205,37 +181,16 @@ static norma_status check_backward(const norma_backward_args *a, norma_call *cal
   return NORMA_OK;
 }
 
-static norma_status check_backward_arrays(const norma_backward_args *a, const norma_call *call, norma_error *error) {
-  norma_status status = check_present(a->layer, a->x, "x", error);
-  if (!status) status = check_present(a->layer, a->dy, "dy", error);
-  if (!status) status = check_affine(a->layer, a->weight, "weight", error);
-  if (!status) status = check_affine(a->layer, a->dweight, "dweight", error);
-  if (!status) status = check_affine(a->layer, a->dbias, "dbias", error);
-  if (status) return status;
-  norma_argument list[] = {
-      tensor("x", &call->x, NORMA_ELEMENTS, false),
-      tensor("dy", &call->dy, NORMA_ELEMENTS, false),
-      tensor("dx", &call->dx, NORMA_ELEMENTS, true),
-      tensor("weight", &call->weight, NORMA_PARAMS, false),
-      tensor("given_mean", &call->given_mean, NORMA_UNITS, false),
-      tensor("given_var", &call->given_var, NORMA_UNITS, false),
-      tensor("dweight", &call->dweight, NORMA_PARAMS, true),
-      tensor("dbias", &call->dbias, NORMA_PARAMS, true),
-      structs(a->layer, "saved", a->saved, sizeof *a->saved, false),
-  };
-  list[2].in_place_of = 2;
-  status = norma_check_arguments(a->layer, list, sizeof list / sizeof *list, error);
-  return status ? status : check_variances(call, error);
-}
-
 norma_status norma_check_backward(const norma_backward_args *args, norma_call *call, norma_error *error) {
-  norma_status status = check_backward(args, call, error);
-  return status ? status : check_backward_arrays(args, call, error);
+  norma_status status = make_backward(args, call, error);
+  if (!status) status = check_present(&call->x, call->layer, "x", error);
+  if (!status) status = check_present(&call->dy, call->layer, "dy", error);
+  return status ? status : check_arrays(call, NULL, NULL, args->saved, error);
 }
 
 size_t norma_backward_workspace(const norma_backward_args *args) {
   norma_call call;
-  if (check_backward(args, &call, NULL)) return 0;
+  if (make_backward(args, &call, NULL)) return 0;
   return norma_workspace_bytes(norma_layer_units(args->layer), SAVED_DOUBLES + PAIR_DOUBLES);
 }
 
