@@ -347,7 +347,16 @@ typedef struct norma_backward_args {
   size_t workspace_size;     /* at least norma_backward_workspace() */
 } norma_backward_args;
 
-/* Gradients, by the formulas at the top of this file; each output is optional. Errors as norma_forward. */
+/*
+ * Gradients; each output is optional. Equals, with mean and rstd as in the forward pass, unit(i) = u and param(i) = p:
+ *
+ *     for each element i:  xhat[i] = (x[i] - mean[u]) * rstd[u];     q[i] = dy[i] * weight[p]
+ *     for each element i:  sum_q[u] += q[i];                         sum_q_xhat[u] += q[i] * xhat[i]
+ *                          dbias[p] += dy[i];                        dweight[p] += dy[i] * xhat[i]
+ *     for each element i:  dx[i] = rstd[u] * (q[i] - sum_q[u] / m - xhat[i] * sum_q_xhat[u] / (m - ddof))
+ *
+ * RMS layers leave sum_q out; with given statistics dx[i] = rstd[u] * q[i]. Errors as norma_forward.
+ */
 NORMA_API norma_status norma_backward(const norma_backward_args *args, norma_error *error);
 NORMA_API size_t norma_backward_workspace(const norma_backward_args *args);
 
