@@ -17,7 +17,12 @@ int command_explain(int argc, char **argv);
 int command_picture(int argc, char **argv);
 int command_version(int argc, char **argv);
 
-/* Prints "norma NAME: message" as one line on stderr and returns EXIT_USAGE. NAME is the running subcommand. */
+/* Prints "norma NAME: message" as one line on stderr and returns EXIT_USAGE. NAME is the running subcommand; control
+ * characters become '?', and after 1023 bytes the message ends in "...". */
 int cli_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+enum { CLI_WORD = 48 };
+/* The number of letters to insert, delete or replace that makes one word the other; CLI_WORD if one is that long. */
+int cli_distance(const char *a, const char *b);
 
 #endif

@@ -1,4 +1,5 @@
 /* The names under which people know the layers. */
+#include "cli.h"
 #include "explain.h"
 
 #include <ctype.h>
@@ -30,47 +31,28 @@ static const explain_name NAMES[] = {
     {"keras.LayerNormalization", FROM_KERAS, PROBLEM_LAYER, 1, ANY, false},
     {"keras.RMSNormalization", FROM_KERAS, PROBLEM_RMS, 1, ANY, false},
 };
-enum { COUNT = sizeof NAMES / sizeof NAMES[0], WORD = 48 };
+enum { COUNT = sizeof NAMES / sizeof NAMES[0] };
 
 /* Lower case, without _, - and spaces, and of the words before the last dot only keras. */
-static void simplify(const char *text, char out[WORD]) {
+static void simplify(const char *text, char out[CLI_WORD]) {
   const char *last = strrchr(text, '.');
   int used = 0;
   if (last && strstr(text, "keras.") && strstr(text, "keras.") < last) used = 6;
   memcpy(out, "keras.", 6);
-  for (const char *at = last ? last + 1 : text; *at && used < WORD - 1; at++) {
+  for (const char *at = last ? last + 1 : text; *at && used < CLI_WORD - 1; at++) {
     if (!strchr("_- ", *at)) out[used++] = (char)tolower((unsigned char)*at);
   }
   out[used] = '\0';
 }
 
-/* Insertions, deletions and replacements that make one word the other. */
-static int distance(const char *a, const char *b) {
-  int row[WORD + 1];
-  int length = (int)strlen(b);
-  for (int j = 0; j <= length; j++) row[j] = j;
-  for (int i = 1; a[i - 1]; i++) {
-    int diagonal = row[0];
-    row[0] = i;
-    for (int j = 1; j <= length; j++) {
-      int best = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      if (row[j] + 1 < best) best = row[j] + 1;
-      if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-      row[j] = best;
-    }
-  }
-  return row[length];
-}
-
 const explain_name *explain_find_name(const char *text, const char **suggestion) {
-  char wanted[WORD], known[WORD];
-  int nearest = 0, least = WORD;
+  char wanted[CLI_WORD], known[CLI_WORD];
+  int nearest = 0, least = CLI_WORD;
   simplify(text, wanted);
   for (int i = 0; i < COUNT; i++) {
     simplify(NAMES[i].name, known);
     bool begun = wanted[0] != '\0' && strncmp(known, wanted, strlen(wanted)) == 0;
-    int d = begun ? strcmp(known, wanted) != 0 : distance(wanted, known);
+    int d = begun ? strcmp(known, wanted) != 0 : cli_distance(wanted, known);
     if (d == 0) return &NAMES[i];
     if (d < least) nearest = i, least = d;
   }

@@ -3,9 +3,12 @@
 
 #include "norma.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
   const char *name;
@@ -22,13 +25,20 @@ enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static const char *running; /* the subcommand, for cli_fail */
 
+/* What was typed or read may be in the message: it stays one line of bounded length, and no terminal obeys it. */
 int cli_fail(const char *format, ...) {
+  char text[1024];
   va_list arguments;
   va_start(arguments, format);
-  fprintf(stderr, running ? "norma %s: " : "norma: ", running);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
+  int length = vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
+  for (char *c = text; *c; c++) {
+    if ((unsigned char)*c < ' ' || *c == 127) {
+      *c = '?';
+    }
+  }
+  fprintf(stderr, running ? "norma %s: " : "norma: ", running);
+  fprintf(stderr, "%s%s\n", text, length >= (int)sizeof text ? "..." : "");
   return EXIT_USAGE;
 }
 
@@ -47,43 +57,31 @@ static void print_help(void) {
       "Exit codes: 0 good, 1 a check failed, 2 a wrong argument or file.\n");
 }
 
-/* The number of letters to insert, delete or replace. */
-static int distance(const char *a, const char *b) {
-  enum { MOST = 32 };
-  int row[MOST + 1], n = (int)strlen(b);
-  if (n > MOST || strlen(a) > MOST) {
-    return MOST;
-  }
-  for (int j = 0; j <= n; j++) {
-    row[j] = j;
-  }
-  for (int i = 1; a[i - 1]; i++) {
-    int corner = row[0];
-    row[0] = i;
-    for (int j = 1; j <= n; j++) {
-      int replaced = corner + (a[i - 1] != b[j - 1]), shorter = row[j] + 1, longer = row[j - 1] + 1;
-      corner = row[j];
-      row[j] = replaced < shorter ? replaced : shorter;
-      row[j] = row[j] < longer ? row[j] : longer;
-    }
-  }
-  return row[n];
-}
-
 static int unknown_command(const char *name) {
   int nearest = 0;
   for (int i = 1; i < COMMANDS; i++) {
-    if (distance(name, commands[i].name) < distance(name, commands[nearest].name)) {
+    if (cli_distance(name, commands[i].name) < cli_distance(name, commands[nearest].name)) {
       nearest = i;
     }
   }
-  if (distance(name, commands[nearest].name) <= 3) {
+  if (cli_distance(name, commands[nearest].name) <= 3) {
     return cli_fail("'%s' is no command; did you mean 'norma %s'?", name, commands[nearest].name);
   }
   return cli_fail("'%s' is no command; norma --help lists them", name);
 }
 
-int main(int argc, char **argv) {
+/* A file that is opened later must not become the standard output: a closed stream is one that refuses to write. */
+static void open_missing_streams(void) {
+  int fd;
+  do {
+    fd = open("/dev/null", O_RDONLY);
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0) {
+    close(fd);
+  }
+}
+
+static int run(int argc, char **argv) {
   if (argc < 2) {
     return cli_fail("a command is missing; norma --help lists them");
   }
@@ -103,4 +101,14 @@ int main(int argc, char **argv) {
     }
   }
   return unknown_command(argv[1]);
+}
+
+int main(int argc, char **argv) {
+  open_missing_streams();
+  int code = run(argc, argv);
+  errno = 0;
+  if ((fflush(stdout) != 0 || ferror(stdout)) && code != EXIT_USAGE) {
+    return cli_fail("cannot write to standard output%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
+  }
+  return code;
 }
