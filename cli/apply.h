@@ -8,8 +8,8 @@
  *     apply_read.c     tensors and parameters from files
  *     apply_write.c    arrays for the results, and their files
  *     apply_run.c      the calls into the library
- *     apply_output.c   all output files or none: temporary files, then renames
  *     npy.c, image.c   the two file formats
+ *     output.c         all output files or none
  *
  * Functions that return int return EXIT_GOOD, or print what is wrong by cli_fail and return its exit code.
  */
@@ -19,6 +19,7 @@
 #include "cli.h"
 #include "image.h"
 #include "npy.h"
+#include "output.h"
 
 /* ---------------------------------------------------------------------------------------------------- options --- */
 
@@ -58,32 +59,6 @@ int option_integer(const apply_options *options, apply_option option, int64_t le
 /* Place of the value among `words`, which end with NULL. */
 int option_word(const apply_options *options, apply_option option, const char *const *words, int *place);
 int option_range(const apply_options *options, double *low, double *high);
-
-/* ---------------------------------------------------------------------------------------------------- outputs --- */
-
-typedef struct output_file {
-  char *path;   /* as the user gave it */
-  char *target; /* the file that is replaced, without symbolic links */
-  char *temp;   /* in the same folder; NULL: not made */
-  FILE *stream; /* NULL but between output_start and output_finish: there may be more files than can be open */
-} output_file;
-
-typedef struct output_set {
-  output_file *files;
-  int count;
-} output_set;
-
-/* Takes one more path; refuses a folder, a device, and a file that is already in the set. */
-int outputs_add(output_set *set, const char *path);
-/* Makes all temporary files; until the set is closed, signals that end the program remove them first. */
-int outputs_open(output_set *set);
-int output_start(output_file *file);
-/* Completes a file that has been written (flush, close). `reason`: why writing failed, NULL if it did not. */
-int output_finish(output_file *file, const char *reason);
-/* Renames all files to their targets. All must be finished. */
-int outputs_commit(output_set *set);
-/* Removes what was not committed and frees everything. */
-void outputs_close(output_set *set);
 
 /* -------------------------------------------------------------------------------------------------------- job --- */
 

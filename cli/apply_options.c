@@ -130,6 +130,13 @@ static void print_help(void) {
 
 /* ---------------------------------------------------------------------------------------------------- parsing --- */
 
+static bool is_option(const char *text) {
+  for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+    if (strcmp(text, table[i].name) == 0) return true;
+  }
+  return false;
+}
+
 /* Takes the option at argv[*at] and its argument. */
 static int parse_option(apply_options *o, int argc, char **argv, int *at) {
   const char *text = argv[*at], *equals = strncmp(text, "--", 2) == 0 ? strchr(text, '=') : NULL;
@@ -143,6 +150,10 @@ static int parse_option(apply_options *o, int argc, char **argv, int *at) {
       o->value[e->option] = "";
     } else {
       if (equals == NULL && *at + 1 >= argc) return cli_fail("%s needs a value: %s %s", e->name, e->name, e->argument);
+      if (equals == NULL && is_option(argv[*at + 1])) {
+        return cli_fail("%s needs a value, but the option %s follows: %s %s", e->name, argv[*at + 1], e->name,
+                        e->argument);
+      }
       o->value[e->option] = equals != NULL ? equals + 1 : argv[++*at];
       if (o->value[e->option][0] == '\0') return cli_fail("%s has an empty value; it needs %s", e->name, e->argument);
     }
@@ -159,7 +170,10 @@ static int parse_kind(apply_options *o) {
     }
   }
   o->kind = KIND_PATTERN;
-  if (strpbrk(o->layer, "[ .") != NULL) return EXIT_GOOD;
+  if (strpbrk(o->layer, "[ ") != NULL || strcmp(o->layer, "...") == 0) return EXIT_GOOD;
+  if (strchr(o->layer, '.') != NULL) {
+    return cli_fail("'%s' stands where the layer should; the order is LAYER INPUT -o OUTPUT", o->layer);
+  }
   return cli_fail("unknown layer '%s': batch, instance, group, layer, rms, adain or a pattern such as 'n c [h w]'",
                   o->layer);
 }
@@ -184,6 +198,9 @@ int options_parse(apply_options *options, int argc, char **argv) {
     }
   }
   if (plain < 2) return cli_fail("needs LAYER INPUT -o OUTPUT; 'norma apply --help' tells more");
+  for (int i = 1; i < plain; i++) {
+    if (argv[i][0] == '\0') return cli_fail("INPUT is an empty name; it must be an .npy or PNG file");
+  }
   o->layer = argv[0];
   o->inputs = argv + 1;
   o->input_count = plain - 1;
@@ -197,7 +214,7 @@ int option_number(const apply_options *options, apply_option option, double *num
   char *end;
   *number = strtod(text, &end);
   if (end == text || *end != '\0' || !isfinite(*number)) {
-    return cli_fail("%s is '%s'; it must be a number", option_name(option), text);
+    return cli_fail("%s is '%s'; it must be a finite number, such as 1e-5", option_name(option), text);
   }
   return EXIT_GOOD;
 }

@@ -179,7 +179,7 @@ int command_check(int argc, char **argv) {
   uint64_t count = 0, seed = 1;
   int strings = 0;
   for (int i = 1; i < argc; i++) {
-    if (strcmp(argv[i], "--help") == 0) {
+    if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
       print_help();
       return EXIT_GOOD;
     } else if (strcmp(argv[i], "--json") == 0) {
@@ -202,7 +202,7 @@ int command_check(int argc, char **argv) {
     }
   }
   if ((strings > 0) + (count > 0) + table != 1) {
-    return cli_fail("problem strings, --random N or --table would be right; norma check --help explains them");
+    return cli_fail("one of three would be right: problem strings, --random N or --table; see norma check --help");
   }
   if (seeded && count == 0) {
     return cli_fail("--seed belongs to --random; a problem string has seed=%" PRIu64, seed);

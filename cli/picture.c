@@ -1,5 +1,6 @@
 /* `norma picture`: the four normalization layers in one picture, drawn from what the library does. */
 #include "cli.h"
+#include "output.h"
 #include "picture.h"
 
 #include <cairo-pdf.h>
@@ -9,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char HELP[] =
     "usage: norma picture [-o FILE.svg|.png|.pdf] [--lang en|zh] [--all]\n"
@@ -143,20 +143,18 @@ static bool encode(const picture *p, format f, bytes *out) {
   return good && (f != SVG || (append(out, &nul, 1) == CAIRO_STATUS_SUCCESS && add_description(p, out)));
 }
 
-/* The file appears under its name when it is whole, or not at all. */
 static int save(const char *path, const bytes *content) {
-  size_t size = strlen(path) + 32;
-  char *temporary = malloc(size);
-  if (!temporary) return cli_fail("out of memory");
-  snprintf(temporary, size, "%s.%ld.part", path, (long)getpid());
-  FILE *file = fopen(temporary, "wb");
-  bool good = file && fwrite(content->data, 1, content->size, file) == content->size;
-  if (file) good = fclose(file) == 0 && good;
-  good = good && rename(temporary, path) == 0;
-  int code = good ? EXIT_GOOD : cli_fail("cannot write %s: %s", path, strerror(errno));
-  if (!good && file) remove(temporary);
-  free(temporary);
-  return code;
+  output_set set = {0};
+  int bad = outputs_add(&set, path);
+  if (bad == EXIT_GOOD) bad = outputs_open(&set);
+  if (bad == EXIT_GOOD) bad = output_start(&set.files[0]);
+  if (bad == EXIT_GOOD) {
+    bool good = fwrite(content->data, 1, content->size, set.files[0].stream) == content->size;
+    bad = output_finish(&set.files[0], good ? NULL : strerror(errno));
+  }
+  if (bad == EXIT_GOOD) bad = outputs_commit(&set);
+  outputs_close(&set);
+  return bad;
 }
 
 /* ------------------------------------------------------------------------------------------------- --json ----- */
@@ -196,7 +194,7 @@ static int print_json(const picture *p) {
 
 static int draw(picture *p, const char *path) {
   format f = format_of(path);
-  if (f == UNKNOWN) return cli_fail("the ending of %s says no format; use .svg, .png or .pdf", path);
+  if (f == UNKNOWN) return cli_fail("the ending of '%s' says no format; use .svg, .png or .pdf", path);
   const char *package = NULL;
   if (!picture_fonts(p, &package)) {
     return cli_fail("no installed font has the characters of the text; install the package %s", package);

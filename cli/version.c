@@ -28,7 +28,7 @@ static void print_help(void) {
 int command_version(int argc, char **argv) {
   bool json = false;
   for (int i = 1; i < argc; i++) {
-    if (strcmp(argv[i], "--help") == 0) {
+    if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
       print_help();
       return EXIT_GOOD;
     }

@@ -77,13 +77,10 @@ static int run(const char *data, const char *out) {
   }
   print_table(views);
   printf("\ncontact sheets: %s/pictures.png, %s/channels.png\nopen %s/index.html\n", out, out, out);
-  if (fflush(stdout) != 0 || ferror(stdout)) {
-    return lab_fail("cannot write to standard output");
-  }
   return lab_all_right(views) ? EXIT_GOOD : EXIT_FAILED;
 }
 
-int main(int argc, char **argv) {
+static int read_arguments(int argc, char **argv) {
   static const struct option options[] = {
       {"data", required_argument, NULL, 'd'},
       {"out", required_argument, NULL, 'o'},
@@ -108,4 +105,12 @@ int main(int argc, char **argv) {
     return lab_fail("%s needs the name of a folder, got an empty one", *out == '\0' ? "--out" : "--data");
   }
   return run(data, out);
+}
+
+int main(int argc, char **argv) {
+  int code = read_arguments(argc, argv);
+  if (code != EXIT_USAGE && (fflush(stdout) != 0 || ferror(stdout))) {
+    return lab_fail("cannot write to standard output");
+  }
+  return code;
 }

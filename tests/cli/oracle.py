@@ -7,7 +7,8 @@ import subprocess
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NORMA = pathlib.Path(os.environ.get("NORMA_BIN", ROOT / "build" / "norma"))
+BUILD = pathlib.Path(os.environ.get("NORMA_BUILD", ROOT / "build"))
+NORMA = BUILD / "norma"
 TYPES = ["f32", "f64", "f16", "bf16"]
 
 # Half a unit in the last place, relative: what rounding a result once costs.

@@ -12,8 +12,8 @@ import subprocess
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("NORMA_BUILD", ROOT / "build"))
+from oracle import BUILD, ROOT
+
 DEMO = BUILD / "norma-demo"
 DATA = pathlib.Path("/usr/share/datasets/fashion-mnist")
 PICTURES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"

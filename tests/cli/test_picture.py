@@ -163,9 +163,10 @@ def test_the_default_name(tmp_path):
 
 
 ERRORS = [
-    (["-o", "x.gif"], "the ending of x.gif says no format; use .svg, .png or .pdf"),
-    (["-o", "svg"], "the ending of svg says no format; use .svg, .png or .pdf"),
-    (["-o", "no/such/x.svg"], "cannot write no/such/x.svg: No such file or directory"),
+    (["-o", "x.gif"], "the ending of 'x.gif' says no format; use .svg, .png or .pdf"),
+    (["-o", "svg"], "the ending of 'svg' says no format; use .svg, .png or .pdf"),
+    (["-o", ""], "the ending of '' says no format; use .svg, .png or .pdf"),
+    (["-o", "no/such/x.svg"], "no/such/x.svg: cannot be written: No such file or directory"),
     (["-o"], "-o needs a value; see norma picture --help"),
     (["--lang", "fr"], 'the language "fr" is not known, use --lang en or --lang zh'),
     (["layers.svg"], '"layers.svg" is not an option of this command; see norma picture --help'),
@@ -177,6 +178,17 @@ def test_an_error_is_one_line_and_leaves_nothing(tmp_path, arguments, message):
     done = picture(*arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"norma picture: {message}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_the_name_and_a_full_disk_leave_nothing(tmp_path):
+    (tmp_path / "x.svg").mkdir()
+    done = picture("-o", "x.svg", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "norma picture: x.svg: exists and is not a regular file\n")
+    command = f"ulimit -f 1; exec {NORMA} picture -o y.svg"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "norma picture: y.svg: cannot be written: File too large; nothing was changed\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.svg"]
 
 
 @pytest.mark.parametrize("language, package", [("en", "fonts-dejavu-core"), ("zh", "fonts-wqy-microhei")])

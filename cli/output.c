@@ -1,7 +1,8 @@
-/* All output files or none. Each is written to a temporary file in the folder of its target; when all are complete
- * they are renamed. */
+/* All output files or none; see output.h. */
 #define _XOPEN_SOURCE 700 /* realpath */
-#include "apply.h"
+#include "output.h"
+
+#include "cli.h"
 
 #include <errno.h>
 #include <signal.h>
