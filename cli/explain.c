@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "explain.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,7 +98,7 @@ static void print_same(const explain_case *c) {
   for (int f = 0; f < EXPLAIN_FRAMEWORKS; f++) {
     explain_same(c, (explain_framework)f, code, &remarks, &exact);
     printf("  %-24s", explain_framework_name((explain_framework)f));
-    if (!exact) print_wrapped(26, "no equivalent; the closest is");
+    if (!exact) print_wrapped(26, "no single layer; written out it is");
     if (!exact) printf("%26s", "");
     print_wrapped(26, code);
     for (int i = 0; i < remarks.count; i++) {
@@ -116,7 +117,8 @@ static void print_text(const explain_case *c) {
   putchar('\n');
   norma_layer_format(layer, pattern, sizeof pattern, affine, sizeof affine, NULL);
   row("pattern", pattern);
-  row("affine list", affine[0] ? affine : "none");
+  row("", layer->rms ? "(axes in brackets share a mean square)" : "(axes in brackets share a mean)");
+  if (affine[0]) row("gamma changes along", affine);
   print_counts(c);
   snprintf(text, sizeof text, "%.9g", c->eps);
   row("eps", text);
@@ -212,7 +214,7 @@ int command_explain(int argc, char **argv) {
     }
     if (strcmp(argv[i], "--json") == 0) {
       json = true;
-    } else if (argv[i][0] == '-') {
+    } else if (argv[i][0] == '-' && !isdigit((unsigned char)argv[i][1])) {
       return cli_fail("\"%s\" is not an option of this command; see norma explain --help", argv[i]);
     } else if (count == 64) {
       return cli_fail("too many words; see norma explain --help");

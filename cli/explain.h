@@ -1,8 +1,7 @@
 /*
- * The parts of `norma explain`: reading what was typed (explain_input.c, explain_names.c,
- * explain_call.c), what kind of layer it is
- * (explain_family.c), the same layer elsewhere (explain_same.c), what goes wrong with this shape (explain_traps.c), the
- * facts as lines (explain_facts.c), and the command (explain.c).
+ * The parts of `norma explain`: reading what was typed (explain_input.c, explain_names.c, explain_call.c), what kind of
+ * layer it is (explain_family.c), the same layer elsewhere (explain_same.c), what goes wrong with this shape
+ * (explain_traps.c), the facts as lines (explain_facts.c), and the command (explain.c).
  */
 #ifndef NORMA_EXPLAIN_H
 #define NORMA_EXPLAIN_H

@@ -54,7 +54,8 @@ void explain_divisors(int64_t n, char *text, size_t size) {
 
 /* What the usual names of axes stand for. */
 static const char *axis_word(const char *name) {
-  static const char *const words[][2] = {{"n", "sample "}, {"c", "channel "}, {"g", "group "}, {"t", "token "}};
+  static const char *const words[][2] = {{"n", "sample "}, {"c", "channel "}, {"g", "group "},
+                                         {"t", "token "},  {"h", "row "},     {"w", "column "}};
   for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
     if (strcmp(name, words[i][0]) == 0) return words[i][1];
   }

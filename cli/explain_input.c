@@ -36,9 +36,10 @@ static bool read_lengths(const char *word, typed *t, norma_error *error) {
   for (const char *at = word; true; at++) {
     char *end;
     long long length = isdigit((unsigned char)*at) ? strtoll(at, &end, 10) : -1;
-    if (length < 0 || length == INT64_MAX || (*end != '\0' && *end != ',' && *end != 'x')) {
+    if (length < 0 || (length == 0 && *end == 'x') || (*end != '\0' && *end != ',' && *end != 'x')) {
       return fail(error, "\"%.60s\" is neither a length nor key=value; a length is a whole number such as 64", word);
     }
+    if (length == INT64_MAX) return fail(error, "\"%.60s\" is too large; a length is less than 2^63 - 1", word);
     if (t->ndim == NORMA_MAX_DIMS) return fail(error, "more than %d lengths; a tensor has at most 8", NORMA_MAX_DIMS);
     t->shape[t->ndim++] = length;
     if (*end == '\0') return true;
@@ -174,11 +175,14 @@ static bool common_settings(typed *t, char *text, norma_error *error) {
 
 static bool check_rank(const explain_name *name, const typed *t, norma_error *error) {
   if (t->ndim == 0) {
-    return fail(error, "%s: the shape of its input is missing; norma explain %s %s would be right", name->name,
+    bool rows = (name->kind == PROBLEM_LAYER || name->kind == PROBLEM_RMS) && !name->over_channels;
+    return fail(error, "%s: the shape of its input is missing; norma explain %s %s%s would be right", name->name,
                 name->name,
-                name->max_dims == 5   ? "2 16 8 56 56"
+                rows                  ? "8 128 768"
+                : name->max_dims == 5 ? "2 16 8 56 56"
                 : name->max_dims == 3 ? "32 64 100"
-                                      : "32 64 56 56");
+                                      : "32 64 56 56",
+                name->kind == PROBLEM_GROUP ? " g=32" : "");
   }
   if (t->ndim >= name->min_dims && t->ndim <= name->max_dims) return true;
   char range[32], other[64] = "";
@@ -267,6 +271,26 @@ static bool pattern_to_problem(const char *pattern, typed *t, char *text, norma_
   return common_settings(t, text, error);
 }
 
+/* The dimensions of a pattern get the names of their axes, run together where there are several, if the problem string
+ * can have such names. */
+static void name_dimensions(const norma_layer *layer, problem *p) {
+  char names[NORMA_MAX_DIMS][NORMA_NAME_SIZE] = {{0}};
+  for (int a = 0; a < layer->axis_count; a++) {
+    char *name = names[layer->axes[a].dim];
+    if (strlen(name) + strlen(layer->axes[a].name) >= NORMA_NAME_SIZE) return;
+    strcat(name, layer->axes[a].name);
+  }
+  for (int d = 0; d < layer->ndim; d++) {
+    size_t length = strlen(names[d]);
+    if (length == 0 || isdigit((unsigned char)names[d][length - 1])) return;
+    if (strspn(names[d], "abcdefghijklmnopqrstuvwxyz0123456789_") != length) return;
+    for (int e = 0; e < d; e++) {
+      if (strcmp(names[d], names[e]) == 0) return;
+    }
+  }
+  memcpy(p->names, names, sizeof names);
+}
+
 /* ------------------------------------------------------------------------------------------------ finish --- */
 
 static double default_eps(const explain_case *c) {
@@ -303,6 +327,10 @@ static bool finish(explain_case *c, const char *momentum, norma_error *error) {
   if (problem_layer(p, &c->layer, error) != NORMA_OK) return false;
   c->eps = p->has_eps ? p->eps : default_eps(c);
   if (!(c->eps >= 0) || isinf(c->eps)) return fail(error, "eps is %g, must be 0 or a positive number", c->eps);
+  if (p->ddof > 1 || p->ddof2 > 1) {
+    return fail(error, "ddof is %d, must be 0 (divide by m) or 1 (by m - 1)", p->ddof > 1 ? p->ddof : p->ddof2);
+  }
+  if (p->has_alpha && !isfinite(p->alpha)) return fail(error, "alpha is %g, must be a finite number", p->alpha);
   explain_classify(c);
   return read_momentum(momentum, c, error);
 }
@@ -348,5 +376,7 @@ bool explain_read(int count, char **words, explain_case *out, norma_error *error
   momentum = take(&t, "momentum");
   if (!(pattern ? pattern_to_problem(words[0], &t, text, error) : name_to_problem(name, &t, text, error))) return false;
   if (strlen(text) == EXPLAIN_LINE - 1) return fail(error, "too many settings");
-  return problem_parse(text, &out->p, error) && finish(out, momentum, error);
+  if (!problem_parse(text, &out->p, error) || !finish(out, momentum, error)) return false;
+  if (pattern) name_dimensions(&out->layer, &out->p);
+  return true;
 }

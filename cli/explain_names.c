@@ -54,7 +54,8 @@ const explain_name *explain_find_name(const char *text, const char **suggestion)
     bool begun = wanted[0] != '\0' && strncmp(known, wanted, strlen(wanted)) == 0;
     int d = begun ? strcmp(known, wanted) != 0 : cli_distance(wanted, known);
     if (d == 0) return &NAMES[i];
-    if (d < least) nearest = i, least = d;
+    bool shorter = begun && d == least && strlen(NAMES[i].name) < strlen(NAMES[nearest].name);
+    if (d < least || shorter) nearest = i, least = d;
   }
   *suggestion = least == 1 || least * 2 < (int)strlen(wanted) ? NAMES[nearest].name : NULL;
   return NULL;

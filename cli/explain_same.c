@@ -211,8 +211,8 @@ static void onnx_operator(const explain_case *c, int count, char *code, explain_
     explain_append(code, ", training_mode=1");
   }
   explain_append(code, ")");
-  if (c->family == FAMILY_GROUP) explain_add(remarks, "opset 21; in opset 18 scale and bias have one value per group");
-  if (c->family == FAMILY_LAYER) explain_add(remarks, "opset %d", c->layer.rms ? 23 : 17);
+  if (c->family == FAMILY_GROUP) explain_add(remarks, "since opset 21; before, scale and bias had one value per group");
+  if (c->family == FAMILY_LAYER) explain_add(remarks, "since opset %d", c->layer.rms ? 23 : 17);
   if (c->affine != AFFINE_OWN) {
     explain_add(remarks, c->layer.rms || c->family == FAMILY_LAYER ? "scale must be given: ones"
                                                                    : "scale and bias must be given: ones and zeros");

@@ -24,11 +24,14 @@ static void few_elements(const explain_case *c, explain_lines *traps) {
         "One element per mean square: y = gamma * x / sqrt(x^2 + eps). Where |x| is large against sqrt(eps), only "
         "the sign of x is left.");
   } else if (m == 1) {
-    explain_add(traps,
-                "One element per mean: x - mean is 0, so every output is beta, dx is 0 and gamma does not learn.");
+    explain_add(traps, "One element per mean: x - mean is 0, so every output is %s and dx is 0%s.",
+                c->affine == AFFINE_NONE ? "0" : c->bias ? "beta" : "0",
+                c->affine == AFFINE_NONE ? "" : "; gamma does not learn");
     bool refuses = c->family == FAMILY_BATCH || c->family == FAMILY_INSTANCE || (c->family == FAMILY_GROUP && n == 1);
-    if (refuses)
-      explain_add(traps, "PyTorch refuses this shape in training: it expects more than 1 value per channel.");
+    if (refuses) {
+      explain_add(traps, "PyTorch refuses this shape in training: it expects more than 1 %s.",
+                  c->family == FAMILY_INSTANCE ? "spatial element" : "value per channel");
+    }
   } else if (m == 2 && !rms && c->p.ddof == 0) {
     explain_add(traps,
                 "Two elements per mean: where they differ by much more than sqrt(eps), the output is -1 and 1 (times "
@@ -57,11 +60,10 @@ static void batch(const explain_case *c, explain_lines *traps) {
     explain_add(
         traps,
         "Training uses the statistics of the batch, evaluation the running ones, so the two give different outputs.");
-    explain_add(
-        traps,
-        "The running variance is the batch variance times m / (m - 1) = %.7g in PyTorch, and without that factor "
-        "in ONNX and Keras.",
-        (double)m / (double)(m - 1));
+    explain_add(traps,
+                "PyTorch multiplies the variance of a batch by m / (m - 1) = %.7g, m being the elements of each mean, "
+                "before it enters the running variance; ONNX and Keras do not.",
+                (double)m / (double)(m - 1));
     explain_add(traps,
                 "momentum is the weight of the new value in PyTorch (%.9g here) and of the old value in ONNX and Keras "
                 "(%.9g). The defaults are 0.1, 0.9 and 0.99.",

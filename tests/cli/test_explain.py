@@ -106,6 +106,16 @@ def test_bytes(kind, size):
     assert (f["forward_bytes"], f["backward_bytes"]) == (2 * 8 * 128 * 768 * size, 3 * 8 * 128 * 768 * size)
 
 
+@pytest.mark.parametrize("typed, problem", [
+    ("'n (g [k]) [h w]' 32 64 56 56 g=32", "norm:n32,gk64,h56,w56,pattern=n (g [k]) [h w],g=32"),
+    ("'n ... [c]' 2 3 4", "norm:n2,l3,c4,pattern=n ... [c]"),
+    ("'(a b) [ab]' 6 4 a=2", "norm:a6,b4,pattern=(a b) [ab],a=2"),
+])  # fmt: skip
+def test_the_problem_of_a_pattern_has_its_names(typed, problem):
+    assert facts(*words_of(typed))["problem"] == problem
+    assert facts(problem)["pattern"] == facts(*words_of(typed))["pattern"]
+
+
 def test_the_problem_it_names_is_the_same_layer():
     f = facts("keras.layers.GroupNormalization", "2", "4", "5", "6", "groups=3", "epsilon=0.5")
     again = facts(f["problem"])
@@ -217,11 +227,14 @@ TRAPS = [
     # a part of the text                         where it must be                   where it must not be
     ("A batch of 1: in training",                 "BatchNorm2d 1 64 56 56",          "BatchNorm2d 32 64 56 56"),
     ("A batch of 4:",                             "BatchNorm2d 4 64 56 56",          "GroupNorm 4 64 56 56 g=32"),
-    ("that factor",                               "BatchNorm2d 4 64 56 56",          "LayerNorm 8 128 768"),
+    ("before it enters the running variance",     "BatchNorm2d 4 64 56 56",          "LayerNorm 8 128 768"),
     ("m / (m - 1) = 1.142857",                    "BatchNorm1d 8 16",                "BatchNorm1d 9 16"),
     ("(0.1 here)",                                "BatchNorm1d 8 16",                "BatchNorm1d 8 16 momentum=0.2"),
     ("Keep the running statistics in float32",    "BatchNorm1d 8 16 dtype=bfloat16", "BatchNorm1d 8 16"),
     ("One element per mean: x - mean is 0",       "BatchNorm1d 1 16",                "BatchNorm1d 2 16"),
+    ("every output is 0 and dx is 0.",            "InstanceNorm2d 1 64 1 1",         "BatchNorm1d 1 16"),
+    ("every output is beta and dx is 0; gamma",   "BatchNorm1d 1 16",                "InstanceNorm2d 1 64 1 1"),
+    ("more than 1 spatial element",               "InstanceNorm2d 1 64 1 1",         "GroupNorm 1 64 1 1 g=64"),
     ("PyTorch refuses",                           "GroupNorm 1 64 1 1 g=64",         "GroupNorm 2 64 1 1 g=64"),
     ("PyTorch refuses",                           "InstanceNorm1d 4 8 1",            "LayerNorm 4 1"),
     ("Two elements per mean",                     "LayerNorm 4 2",                   "RMSNorm 4 2"),
@@ -268,7 +281,15 @@ def test_the_text_shows_every_trap():
 ERRORS = [
     ("", "what should be explained? For example: norma explain BatchNorm2d 32 64 56 56"),
     ("BachNorm2d 32 64 56 56", 'no layer is called "BachNorm2d"; did you mean BatchNorm2d?'),
-    ("batch 32 64 56 56", 'no layer is called "batch"; did you mean BatchNorm1d?'),
+    ("batch 32 64 56 56", 'no layer is called "batch"; did you mean BatchNorm?'),
+    ("LayerNorm", "LayerNorm: the shape of its input is missing; norma explain LayerNorm 8 128 768 would be right"),
+    ("GroupNorm",
+     "GroupNorm: the shape of its input is missing; norma explain GroupNorm 32 64 56 56 g=32 would be right"),
+    ("LayerNorm 8 -1", '"-1" is neither a length nor key=value; a length is a whole number such as 64'),
+    ("LayerNorm 8 0x10", '"0x10" is neither a length nor key=value; a length is a whole number such as 64'),
+    ("LayerNorm 8 9223372036854775808", '"9223372036854775808" is too large; a length is less than 2^63 - 1'),
+    ("layer:n2,d4,ddof=4", "ddof is 4, must be 0 (divide by m) or 1 (by m - 1)"),
+    ("adain:n2,c3,h4,alpha=nan", "alpha is nan, must be a finite number"),
     ("foo 3 4", '"foo" is no layer, pattern or problem string; try BatchNorm2d 32 64 56 56, '
                 "'n c [h w]' 32 64 56 56 or group:n8,c64,h14,w14,g=32"),
     ("BatchNorm2d",
@@ -326,6 +347,8 @@ def test_what_a_newcomer_reads():
                                           "all, each over 6,272 elements (k 2, h 56 and w 56).")
     assert max(len(line) for line in text.splitlines()) <= 112
     for line in ["  pattern                 n (g [k]) [h w]", "  the first mean is over  x[0, 0:2, :, :]",
+                 "                          (axes in brackets share a mean)",
+                 "  gamma changes along     (g k)",
                  "  shape of mean           (32, 32)", "  shape of gamma, beta    (64,)",
                  "  parameters              128",
                  "  forward moves           49.0 MiB at least: read x, write y",
