@@ -10,52 +10,50 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void print_help(void) {
-  printf(
-      "usage: norma check [--json] PROBLEM...\n"
-      "       norma check [--json] --random N [--seed S]\n"
-      "       norma check --table\n"
-      "\n"
-      "Runs the library on made-up data and compares every output with the reference (norma_reference_*). For each\n"
-      "tensor it prints the element that comes closest to its bound: the error, the bound that norma.h promises "
-      "there,\n"
-      "and their ratio. --random tries N problems of all kinds, also that layout, threads and the like do not change "
-      "the\n"
-      "bits, and prints the string of each failure; --table prints the table of docs/accuracy.md. Exit code 1: "
-      "something\n"
-      "failed.\n"
-      "\n"
-      "A problem is KIND:ITEM,ITEM,... for example\n"
-      "\n"
-      "  group:n8,c64,h14,w14,g=32,layout=nhwc,type=bf16,dir=bwd,data=offset:1e4,eps=1e-5,seed=7\n"
-      "\n"
-      "KIND is batch, layer, instance, group, rms, adain or norm. Items are dimensions, in logical order, as a name "
-      "and\n"
-      "a length (n8,c64), and keys (the first value is the default):\n"
-      "\n"
-      "  g=N            group: the number of groups\n"
-      "  axes=A.B       layer, rms: the normalized dimensions; the last one\n"
-      "  pattern=TEXT   norm: which axes share, e.g. 'pattern=n (g [k]) [h w]'; lengths as items of their own: g=32\n"
-      "  rms=0|1        norm: the mean is 0\n"
-      "  affine=yes|no|weight|NAMES  gamma and beta along the layer's own axes, none, no beta, or along NAMES ('n "
-      "c');\n"
-      "                 rms: weight, norm: no\n"
-      "  style=5x7      adain: the style's dimensions after n and c; as the content\n"
-      "  layout=contiguous|channels_last|slice|reverse|transpose|broadcast   nchw and nhwc are the first two\n"
-      "  out=LAYOUT     of the outputs; as the inputs\n"
-      "  type=f32|f64|f16|bf16\n"
-      "  dir=fwd|bwd|both\n"
-      "  stats=input|given|saved     given: evaluation mode; saved: backward from norma_saved\n"
-      "  data=normal|offset:V|scale:V|constant:V|exact|huge|tiny|outlier[:V]|nan\n"
-      "  dy=...         the same words\n"
-      "  eps=, ddof=    as the library has them; eps2=, ddof2= of the style; alpha= of adain\n"
-      "  plus_one=1     gamma is 1 + weight\n"
-      "  inplace=1, threads=N, workspace=1, align=N, seed=N\n"
-      "\n"
-      "docs/problem.md says it in full.\n");
-}
+static const char HELP[] =
+    "usage: norma check [--json] PROBLEM...\n"
+    "       norma check [--json] --random N [--seed S]\n"
+    "       norma check --table\n"
+    "\n"
+    "Runs the library on made-up data and compares every output with the reference (norma_reference_*).\n"
+    "For each tensor it prints the element that comes closest to its bound: the error, the bound that\n"
+    "norma.h promises there, and their ratio. Exit code 1: something failed.\n"
+    "\n"
+    "  --random N  tries N problems of all kinds, also that layout, threads and the like do not change\n"
+    "              the bits, and prints the string of each failure\n"
+    "  --seed S    other problems (default 1)\n"
+    "  --table     prints the table of docs/accuracy.md\n"
+    "  --json      the results for programs\n"
+    "\n"
+    "A problem is KIND:ITEM,ITEM,... for example\n"
+    "\n"
+    "  group:n8,c64,h14,w14,g=32,layout=nhwc,type=bf16,dir=bwd,data=offset:1e4,eps=1e-5,seed=7\n"
+    "\n"
+    "KIND is batch, layer, instance, group, rms, adain or norm. Items are dimensions, in logical order, as\n"
+    "a name and a length (n8,c64), and keys (the first value is the default):\n"
+    "\n"
+    "  g=N            group: the number of groups\n"
+    "  axes=A.B       layer, rms: the normalized dimensions; the last one\n"
+    "  pattern=TEXT   norm: which axes share, e.g. 'pattern=n (g [k]) [h w]'; lengths are items: g=32\n"
+    "  rms=0|1        norm: the mean is 0\n"
+    "  affine=yes|no|weight|NAMES   gamma and beta along the layer's own axes, none, no beta, or along\n"
+    "                 NAMES ('n c'); rms: weight, norm: no\n"
+    "  style=5x7      adain: the style's dimensions after n and c; as the content\n"
+    "  layout=contiguous|channels_last|slice|reverse|transpose|broadcast\n"
+    "                 nchw and nhwc are the first two\n"
+    "  out=LAYOUT     of the outputs; as the inputs\n"
+    "  type=f32|f64|f16|bf16\n"
+    "  dir=fwd|bwd|both\n"
+    "  stats=input|given|saved      given: evaluation mode; saved: backward from norma_saved\n"
+    "  data=normal|offset:V|scale:V|constant:V|exact|huge|tiny|outlier[:V]|nan\n"
+    "  dy=...         the same words\n"
+    "  eps=, ddof=    as the library has them; eps2=, ddof2= of the style; alpha= of adain\n"
+    "  plus_one=1     gamma is 1 + weight\n"
+    "  inplace=1, threads=N, workspace=1, align=N, seed=N\n"
+    "\n"
+    "docs/problem.md says it in full.\n";
 
-/* --------------------------------------------------------------------------------------------------- one problem --- */
+/* ----------------------------------------------------------------------------------------------- one problem --- */
 
 bool check_problem(const problem *p, problem_report *report, norma_error *error) {
   problem_case c;
@@ -180,7 +178,7 @@ int command_check(int argc, char **argv) {
   int strings = 0;
   for (int i = 1; i < argc; i++) {
     if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-      print_help();
+      fputs(HELP, stdout);
       return EXIT_GOOD;
     } else if (strcmp(argv[i], "--json") == 0) {
       json = true;

@@ -25,7 +25,9 @@ static void few_elements(const explain_case *c, explain_lines *traps) {
         "the sign of x is left.");
   } else if (m == 1) {
     explain_add(traps, "One element per mean: x - mean is 0, so every output is %s and dx is 0%s.",
-                c->affine == AFFINE_NONE ? "0" : c->bias ? "beta" : "0",
+                c->affine == AFFINE_NONE ? "0"
+                : c->bias                ? "beta"
+                                         : "0",
                 c->affine == AFFINE_NONE ? "" : "; gamma does not learn");
     bool refuses = c->family == FAMILY_BATCH || c->family == FAMILY_INSTANCE || (c->family == FAMILY_GROUP && n == 1);
     if (refuses) {

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <math.h>
 #include <png.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,16 +13,6 @@ enum {
   DEFLATE_MOST = 1032, /* zlib packs at most this many bytes into one */
   MESSAGE_SIZE = 128
 };
-
-static bool fail(npy_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static bool fail(npy_error *error, const char *format, ...) {
-  va_list list;
-  va_start(list, format);
-  vsnprintf(error->text, sizeof error->text, format, list);
-  va_end(list);
-  return false;
-}
 
 static void on_error(png_structp png, png_const_charp text) {
   snprintf(png_get_error_ptr(png), MESSAGE_SIZE, "%s", text);
@@ -80,16 +69,16 @@ static bool open_reader(reader *r, const char *path, npy_error *error) {
   memset(r, 0, sizeof *r);
   struct stat info;
   r->stream = fopen(path, "rb");
-  if (r->stream == NULL) return fail(error, "%s: cannot be opened: %s", path, strerror(errno));
+  if (r->stream == NULL) return npy_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
   bool regular = fstat(fileno(r->stream), &info) == 0 && S_ISREG(info.st_mode);
-  if (!regular) return fail(error, "%s: not a regular file", path);
+  if (!regular) return npy_fail(error, "%s: not a regular file", path);
   r->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, r->message, on_error, on_warning);
   if (r->png != NULL) r->info = png_create_info_struct(r->png);
-  if (r->info == NULL) return fail(error, "%s: no memory to read a PNG", path);
-  if (!read_header(r)) return fail(error, "%s: not a PNG that can be read: %s", path, r->message);
+  if (r->info == NULL) return npy_fail(error, "%s: no memory to read a PNG", path);
+  if (!read_header(r)) return npy_fail(error, "%s: not a PNG that can be read: %s", path, r->message);
   if (r->raw_bytes / DEFLATE_MOST > (size_t)info.st_size) {
-    return fail(error, "%s: is cut short or damaged: %lld x %lld pixels cannot come from %lld bytes", path,
-                (long long)r->header.width, (long long)r->header.height, (long long)info.st_size);
+    return npy_fail(error, "%s: is cut short or damaged: %lld x %lld pixels cannot come from %lld bytes", path,
+                    (long long)r->header.width, (long long)r->header.height, (long long)info.st_size);
   }
   return true;
 }
@@ -141,17 +130,17 @@ static bool decode(reader *r, const char *path, image *picture, float *planes, n
   const image *h = &r->header;
   if (h->width != picture->width || h->height != picture->height || h->channels != picture->channels ||
       h->depth != picture->depth || h->has_alpha != picture->has_alpha) {
-    return fail(error, "%s: changed while it was read", path);
+    return npy_fail(error, "%s: changed while it was read", path);
   }
   size_t height = (size_t)h->height;
   r->samples = malloc(r->row_bytes * height);
   r->rows = malloc(height * sizeof *r->rows);
   if (h->has_alpha) picture->alpha = malloc(height * (size_t)h->width * sizeof *picture->alpha);
   if (r->samples == NULL || r->rows == NULL || (h->has_alpha && picture->alpha == NULL)) {
-    return fail(error, "%s: no memory for %lld x %lld pixels", path, (long long)h->width, (long long)h->height);
+    return npy_fail(error, "%s: no memory for %lld x %lld pixels", path, (long long)h->width, (long long)h->height);
   }
   for (size_t i = 0; i < height; i++) r->rows[i] = r->samples + i * r->row_bytes;
-  if (!read_samples(r)) return fail(error, "%s: is cut short or damaged: %s", path, r->message);
+  if (!read_samples(r)) return npy_fail(error, "%s: is cut short or damaged: %s", path, r->message);
   spread(r, planes, picture->alpha);
   return true;
 }
@@ -255,9 +244,9 @@ bool image_write(FILE *stream, const image *picture, const image_planes *planes,
   if (w.png != NULL) w.info = png_create_info_struct(w.png);
   bool good = w.row != NULL && w.bytes != NULL && w.info != NULL;
   if (!good) {
-    fail(error, "no memory to write a PNG");
+    npy_fail(error, "no memory to write a PNG");
   } else if (!write_png(&w, stream)) {
-    good = fail(error, "%s%s%s", w.message, errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
+    good = npy_fail(error, "%s%s%s", w.message, errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
   }
   free(w.row);
   free(w.bytes);

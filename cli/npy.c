@@ -21,9 +21,7 @@ static char native_order(void) {
   return *(const unsigned char *)&one ? '<' : '>';
 }
 
-static bool fail(npy_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static bool fail(npy_error *error, const char *format, ...) {
+bool npy_fail(npy_error *error, const char *format, ...) {
   va_list list;
   va_start(list, format);
   vsnprintf(error->text, sizeof error->text, format, list);
@@ -156,50 +154,50 @@ static bool take_descr(parser *p, npy_array *array) {
   char descr[32];
   skip_space(p);
   if (*p->at == '[' || *p->at == '{') {
-    return fail(p->error, "%s: a structured array; save each field as an array of its own: np.save(path, a['field'])",
-                p->name);
+    return npy_fail(
+        p->error, "%s: a structured array; save each field as an array of its own: np.save(path, a['field'])", p->name);
   }
   if (!take_string(p, descr, sizeof descr)) {
-    return fail(p->error, "%s: not a plain .npy header: 'descr' must be a string such as '<f4'", p->name);
+    return npy_fail(p->error, "%s: not a plain .npy header: 'descr' must be a string such as '<f4'", p->name);
   }
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
     if (descr[0] == '\0' || strcmp(descr + 1, types[i].code) != 0) continue;
     bool no_order = descr[0] == '|' && types[i].type == NORMA_BF16; /* a view of 16-bit numbers as 'V2' */
     if (descr[0] != native_order() && !no_order) {
-      return fail(p->error, "%s: byte order of '%s' is not this machine's; save a.astype('%c%s')", p->name, descr,
-                  native_order(), types[i].code);
+      return npy_fail(p->error, "%s: byte order of '%s' is not this machine's; save a.astype('%c%s')", p->name, descr,
+                      native_order(), types[i].code);
     }
     array->type = types[i].type;
     return true;
   }
-  return fail(
+  return npy_fail(
       p->error, "%s: holds %s ('%s'); norma reads '<f4', '<f8', '<f2' and bfloat16 as '<V2': save %s", p->name,
       meaning(descr), descr,
       strcmp(descr, "|u1") == 0 ? "a.astype(np.float32) / 255 (or give the PNG itself)" : "a.astype(np.float32)");
 }
 
 static bool take_shape(parser *p, npy_array *array) {
-  if (!take(p, '(')) return fail(p->error, "%s: 'shape' must be a tuple such as (2, 3)", p->name);
+  if (!take(p, '(')) return npy_fail(p->error, "%s: 'shape' must be a tuple such as (2, 3)", p->name);
   array->ndim = 0;
   bool comma = true;
   while (!take(p, ')')) {
     skip_space(p);
     if (!comma || *p->at < '0' || *p->at > '9') {
-      return fail(p->error, "%s: 'shape' must be a tuple of sizes >= 0 such as (2, 3)", p->name);
+      return npy_fail(p->error, "%s: 'shape' must be a tuple of sizes >= 0 such as (2, 3)", p->name);
     }
     if (array->ndim == NORMA_MAX_DIMS) {
-      return fail(p->error, "%s: has more than %d dimensions", p->name, NORMA_MAX_DIMS);
+      return npy_fail(p->error, "%s: has more than %d dimensions", p->name, NORMA_MAX_DIMS);
     }
     int64_t size = 0;
     for (; *p->at >= '0' && *p->at <= '9'; p->at++) {
-      if (size > (INT64_MAX - 9) / 10) return fail(p->error, "%s: a size in 'shape' is too large", p->name);
+      if (size > (INT64_MAX - 9) / 10) return npy_fail(p->error, "%s: a size in 'shape' is too large", p->name);
       size = size * 10 + (*p->at - '0');
     }
     if (*p->at == 'L') p->at++; /* Python 2 wrote long integers like this */
     array->shape[array->ndim++] = size;
     comma = take(p, ',');
   }
-  if (array->ndim == 1 && !comma) return fail(p->error, "%s: 'shape' must be a tuple: (3,) and not (3)", p->name);
+  if (array->ndim == 1 && !comma) return npy_fail(p->error, "%s: 'shape' must be a tuple: (3,) and not (3)", p->name);
   return true;
 }
 
@@ -207,34 +205,35 @@ static bool take_shape(parser *p, npy_array *array) {
 static bool parse_header(parser *p, npy_array *array) {
   static const char *keys[] = {"descr", "fortran_order", "shape"};
   bool seen[3] = {false, false, false};
-  if (!take(p, '{')) return fail(p->error, "%s: the header is not a dictionary, as NumPy writes it", p->name);
+  if (!take(p, '{')) return npy_fail(p->error, "%s: the header is not a dictionary, as NumPy writes it", p->name);
   bool comma = true;
   while (!take(p, '}')) {
     char key[32];
     if (!comma || !take_string(p, key, sizeof key) || !take(p, ':')) {
-      return fail(p->error,
-                  "%s: the header is damaged; NumPy writes {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }",
-                  p->name);
+      return npy_fail(
+          p->error,
+          "%s: the header is damaged; NumPy writes {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }",
+          p->name);
     }
     int k = 0;
     while (k < 3 && strcmp(key, keys[k]) != 0) k++;
-    if (k == 3) return fail(p->error, "%s: the header has an unknown key '%s'", p->name, key);
-    if (seen[k]) return fail(p->error, "%s: the header has '%s' twice", p->name, key);
+    if (k == 3) return npy_fail(p->error, "%s: the header has an unknown key '%s'", p->name, key);
+    if (seen[k]) return npy_fail(p->error, "%s: the header has '%s' twice", p->name, key);
     seen[k] = true;
     if (k == 0 && !take_descr(p, array)) return false;
     if (k == 2 && !take_shape(p, array)) return false;
     if (k == 1) {
       array->fortran = take_word(p, "True");
       if (!array->fortran && !take_word(p, "False")) {
-        return fail(p->error, "%s: 'fortran_order' must be True or False", p->name);
+        return npy_fail(p->error, "%s: 'fortran_order' must be True or False", p->name);
       }
     }
     comma = take(p, ',');
   }
   skip_space(p);
-  if (*p->at != '\0') return fail(p->error, "%s: the header has text after its end", p->name);
+  if (*p->at != '\0') return npy_fail(p->error, "%s: the header has text after its end", p->name);
   for (int k = 0; k < 3; k++) {
-    if (!seen[k]) return fail(p->error, "%s: the header lacks '%s'", p->name, keys[k]);
+    if (!seen[k]) return npy_fail(p->error, "%s: the header lacks '%s'", p->name, keys[k]);
   }
   return true;
 }
@@ -243,32 +242,33 @@ static bool parse_header(parser *p, npy_array *array) {
 
 static bool read_exactly(FILE *stream, void *to, size_t size, const char *name, npy_error *error) {
   if (fread(to, 1, size, stream) == size) return true;
-  if (ferror(stream)) return fail(error, "%s: cannot be read: %s", name, strerror(errno));
-  return fail(error, "%s: is cut short: it ends in the .npy header", name);
+  if (ferror(stream)) return npy_fail(error, "%s: cannot be read: %s", name, strerror(errno));
+  return npy_fail(error, "%s: is cut short: it ends in the .npy header", name);
 }
 
 /* Reads magic, version and header. *rest: the bytes of the file that are left, on entry all of it. */
 static bool read_header(FILE *stream, const char *name, uint64_t *rest, npy_array *array, npy_error *error) {
   unsigned char start[MAGIC_SIZE + 2], size[4] = {0, 0, 0, 0};
-  if (*rest < sizeof start) return fail(error, "%s: not an .npy file (only %d bytes)", name, (int)*rest);
+  if (*rest < sizeof start) return npy_fail(error, "%s: not an .npy file (only %d bytes)", name, (int)*rest);
   if (!read_exactly(stream, start, sizeof start, name, error)) return false;
-  if (memcmp(start, magic, MAGIC_SIZE) != 0) return fail(error, "%s: not an .npy file (wrong first bytes)", name);
+  if (memcmp(start, magic, MAGIC_SIZE) != 0) return npy_fail(error, "%s: not an .npy file (wrong first bytes)", name);
   int major = start[MAGIC_SIZE], minor = start[MAGIC_SIZE + 1];
   if (major < 1 || major > 3 || minor != 0) {
-    return fail(error, "%s: .npy version %d.%d; norma reads 1.0, 2.0 and 3.0", name, major, minor);
+    return npy_fail(error, "%s: .npy version %d.%d; norma reads 1.0, 2.0 and 3.0", name, major, minor);
   }
   if (!read_exactly(stream, size, major == 1 ? 2 : 4, name, error)) return false;
   *rest -= sizeof start + (major == 1 ? 2 : 4);
   size_t length = size[0] | (size_t)size[1] << 8 | (size_t)size[2] << 16 | (size_t)size[3] << 24;
   if (length > HEADER_LIMIT) {
-    return fail(error, "%s: an .npy header of %zu bytes; a plain array needs less than %d", name, length, HEADER_LIMIT);
+    return npy_fail(error, "%s: an .npy header of %zu bytes; a plain array needs less than %d", name, length,
+                    HEADER_LIMIT);
   }
-  if (length > *rest) return fail(error, "%s: is cut short: it ends in the .npy header", name);
+  if (length > *rest) return npy_fail(error, "%s: is cut short: it ends in the .npy header", name);
   *rest -= length;
   char *text = malloc(length + 1);
-  if (text == NULL) return fail(error, "%s: no memory for its header", name);
+  if (text == NULL) return npy_fail(error, "%s: no memory for its header", name);
   bool good = read_exactly(stream, text, length, name, error);
-  if (good && memchr(text, '\0', length) != NULL) good = fail(error, "%s: the header has a zero byte", name);
+  if (good && memchr(text, '\0', length) != NULL) good = npy_fail(error, "%s: the header has a zero byte", name);
   text[length] = '\0';
   parser p = {name, text, error};
   good = good && parse_header(&p, array);
@@ -278,13 +278,13 @@ static bool read_header(FILE *stream, const char *name, uint64_t *rest, npy_arra
 
 static bool read_data(FILE *stream, const char *name, npy_progress progress, npy_array *array, npy_error *error) {
   array->data = malloc(array->bytes > 0 ? array->bytes : 1);
-  if (array->data == NULL) return fail(error, "%s: no memory for its %zu bytes", name, array->bytes);
+  if (array->data == NULL) return npy_fail(error, "%s: no memory for its %zu bytes", name, array->bytes);
   for (size_t done = 0; done < array->bytes;) {
     size_t piece = array->bytes - done < PIECE ? array->bytes - done : PIECE;
     if (fread((char *)array->data + done, 1, piece, stream) != piece) {
       npy_free(array);
-      if (ferror(stream)) return fail(error, "%s: cannot be read: %s", name, strerror(errno));
-      return fail(error, "%s: became shorter while it was read", name);
+      if (ferror(stream)) return npy_fail(error, "%s: cannot be read: %s", name, strerror(errno));
+      return npy_fail(error, "%s: became shorter while it was read", name);
     }
     done += piece;
     if (progress != NULL) progress(name, done, array->bytes);
@@ -294,20 +294,20 @@ static bool read_data(FILE *stream, const char *name, npy_progress progress, npy
 
 bool npy_read_stream(FILE *stream, const char *name, npy_progress progress, npy_array *array, npy_error *error) {
   memset(array, 0, sizeof *array);
-  if (fseeko(stream, 0, SEEK_END) != 0) return fail(error, "%s: cannot seek in it: %s", name, strerror(errno));
+  if (fseeko(stream, 0, SEEK_END) != 0) return npy_fail(error, "%s: cannot seek in it: %s", name, strerror(errno));
   off_t end = ftello(stream);
-  if (end < 0 || fseeko(stream, 0, SEEK_SET) != 0) return fail(error, "%s: cannot seek: %s", name, strerror(errno));
+  if (end < 0 || fseeko(stream, 0, SEEK_SET) != 0) return npy_fail(error, "%s: cannot seek: %s", name, strerror(errno));
   uint64_t rest = (uint64_t)end;
   if (!read_header(stream, name, &rest, array, error)) return false;
   char shape[NPY_SHAPE_SIZE];
   npy_shape_text(array->ndim, array->shape, shape);
   if (!measure(array->type, array->ndim, array->shape, &array->bytes)) {
-    return fail(error, "%s: shape %s is larger than memory can be", name, shape);
+    return npy_fail(error, "%s: shape %s is larger than memory can be", name, shape);
   }
   if (rest != array->bytes) {
-    return fail(error, "%s: %s: shape %s of %s needs %zu bytes of data, the file has %llu", name,
-                rest < array->bytes ? "is cut short" : "has more data than its header says", shape,
-                norma_type_name(array->type), array->bytes, (unsigned long long)rest);
+    return npy_fail(error, "%s: %s: shape %s of %s needs %zu bytes of data, the file has %llu", name,
+                    rest < array->bytes ? "is cut short" : "has more data than its header says", shape,
+                    norma_type_name(array->type), array->bytes, (unsigned long long)rest);
   }
   return read_data(stream, name, progress, array, error);
 }
@@ -316,10 +316,10 @@ bool npy_read(const char *path, npy_progress progress, npy_array *array, npy_err
   memset(array, 0, sizeof *array);
   struct stat info;
   FILE *stream = fopen(path, "rb");
-  if (stream == NULL) return fail(error, "%s: cannot be opened: %s", path, strerror(errno));
+  if (stream == NULL) return npy_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
   bool good = fstat(fileno(stream), &info) == 0 && S_ISREG(info.st_mode);
   if (!good) {
-    fail(error, "%s: not a regular file", path);
+    npy_fail(error, "%s: not a regular file", path);
   } else {
     good = npy_read_stream(stream, path, progress, array, error);
   }

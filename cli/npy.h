@@ -27,6 +27,9 @@ typedef struct npy_error {
   char text[NPY_ERROR_SIZE];
 } npy_error;
 
+/* Sets the text, control characters as '?', and returns false. */
+bool npy_fail(npy_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* Called while data moves, with bytes; may be NULL. */
 typedef void (*npy_progress)(const char *name, size_t done, size_t total);
 

@@ -13,14 +13,17 @@ bool problem_wrong(const problem_item *it, const char *text) {
   return problem_fail(it->error, NORMA_BAD_ARGUMENT, "%.80s: %s", it->text, text);
 }
 
-static bool read_word(const problem_item *it, const problem_word *table, const char *what, int *out) {
-  *out = problem_find_word(table, it->value, strlen(it->value));
-  if (*out >= 0) {
-    return true;
+/* The place of the value in a table of words, 0 if it is not there. */
+static int read_word(const problem_item *it, const problem_word *table, const char *what, bool *good) {
+  int place = problem_find_word(table, it->value, strlen(it->value));
+  *good = place >= 0;
+  if (*good) {
+    return place;
   }
   char words[128];
   problem_list_words(table, words, sizeof words);
-  return problem_fail(it->error, NORMA_BAD_ARGUMENT, "%.80s: no such %s; %s would be right", it->text, what, words);
+  problem_fail(it->error, NORMA_BAD_ARGUMENT, "%.80s: no such %s; %s would be right", it->text, what, words);
+  return 0;
 }
 
 bool problem_read_integer(const char *text, const char *end, int64_t *out) {
@@ -202,37 +205,32 @@ static bool take_alpha(const problem_item *it, problem *p) {
 }
 
 static bool take_layout(const problem_item *it, problem *p) {
-  int value;
-  bool good = read_word(it, problem_layout_words, "layout", &value);
-  p->layout = good ? (problem_layout)value : PROBLEM_CONTIGUOUS;
+  bool good;
+  p->layout = (problem_layout)read_word(it, problem_layout_words, "layout", &good);
   return good;
 }
 
 static bool take_out(const problem_item *it, problem *p) {
-  int value;
-  bool good = read_word(it, problem_layout_words, "layout", &value);
-  p->out = good ? (problem_layout)value : PROBLEM_CONTIGUOUS;
+  bool good;
+  p->out = (problem_layout)read_word(it, problem_layout_words, "layout", &good);
   return good;
 }
 
 static bool take_type(const problem_item *it, problem *p) {
-  int value;
-  bool good = read_word(it, problem_type_words, "type", &value);
-  p->type = good ? (norma_type)value : NORMA_F32;
+  bool good;
+  p->type = (norma_type)read_word(it, problem_type_words, "type", &good);
   return good;
 }
 
 static bool take_dir(const problem_item *it, problem *p) {
-  int value;
-  bool good = read_word(it, problem_direction_words, "direction", &value);
-  p->direction = good ? (problem_direction)value : PROBLEM_FORWARD;
+  bool good;
+  p->direction = (problem_direction)read_word(it, problem_direction_words, "direction", &good);
   return good;
 }
 
 static bool take_stats(const problem_item *it, problem *p) {
-  int value;
-  bool good = read_word(it, problem_stats_words, "kind of statistics", &value);
-  p->stats = good ? (problem_stats)value : PROBLEM_STATS_INPUT;
+  bool good;
+  p->stats = (problem_stats)read_word(it, problem_stats_words, "kind of statistics", &good);
   return good;
 }
 
