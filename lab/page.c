@@ -1,6 +1,7 @@
 /* The report, index.html: one file of HTML with inline style, beside the pictures it shows. */
 #include <ctype.h>
 #include <math.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "lab.h"
@@ -282,6 +283,19 @@ static void correctness(FILE *out, const lab_view views[VIEWS]) {
           lab_all_right(views) ? "All four layers keep the promises." : "<b>Not all layers keep the promises.</b>");
 }
 
+/* A path as one word of a shell, quoted if it needs that. */
+static void shell_word(FILE *out, const char *folder, const char *name) {
+  static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-";
+  bool quoted = folder[strspn(folder, plain)] != '\0';
+  if (quoted) {
+    fputc('\'', out);
+  }
+  for (const char *c = folder; *c; c++) {
+    escaped(out, *c == '\'' ? "'\\''" : (const char[2]){*c, '\0'});
+  }
+  fprintf(out, "/%s%s", name, quoted ? "'" : "");
+}
+
 static void more(FILE *out, const char *folder) {
   fprintf(out,
           "<h2>Go on</h2>\n<p>This batch is in <code>input.npy</code>. From the folder where Norma was built:</p>\n"
@@ -290,10 +304,10 @@ static void more(FILE *out, const char *folder) {
           "build/norma check group:n%d,c%d,h%d,w%d,g=%d,layout=nhwc,dir=both,data=offset:1e4\n"
           "build/norma apply group --groups 4 ",
           SAMPLES, CHANNELS, SIDE, SIDE, GROUPS, SAMPLES, CHANNELS, SIDE, SIDE, GROUPS);
-  escaped(out, folder);
-  fputs("/input.npy -o ", out);
-  escaped(out, folder);
-  fputs("/groups4.npy\n</pre>\n", out);
+  shell_word(out, folder, "input.npy");
+  fputs(" -o ", out);
+  shell_word(out, folder, "groups4.npy");
+  fputs("\n</pre>\n", out);
 }
 
 int lab_write_page(const char *folder, const lab_pictures *pictures, const lab_view views[VIEWS]) {

@@ -1,6 +1,7 @@
 """norma-demo: the report agrees with what NumPy computes from the same data; bad data are refused in one line."""
 
 import gzip
+import html
 import html.parser
 import os
 import pathlib
@@ -193,9 +194,13 @@ def test_two_runs_write_the_same_bytes(report, tmp_path):
         assert old == new, name
 
 
+def commands_of(page):
+    return html.unescape(re.search(r"<pre>(.*?)</pre>", page, re.S).group(1)).strip().splitlines()
+
+
 def test_commands_of_the_page_work(report):
     folder, _, page = report
-    commands = re.search(r"<pre>(.*?)</pre>", page, re.S).group(1).strip().splitlines()
+    commands = commands_of(page)
     assert [c.split()[:2] for c in commands] == [["build/norma", c] for c in ("explain", "check", "apply")]
     for command in commands:
         words = [BUILD / "norma", *shlex.split(command)[1:]]
@@ -205,6 +210,13 @@ def test_commands_of_the_page_work(report):
     expected = normalize(x.reshape(10, 4, 2, 28, 28), (2, 3, 4)).reshape(x.shape)
     np.testing.assert_allclose(np.load(folder / "groups4.npy"), expected, atol=1e-5)
     (folder / "groups4.npy").unlink()
+
+
+@pytest.mark.parametrize("name", ["two words", "it's", "$HOME & <more>", "plain"])
+def test_commands_of_the_page_quote_the_folder(tmp_path, name):
+    assert run("--out", tmp_path / name).returncode == 0
+    words = shlex.split(commands_of((tmp_path / name / "index.html").read_text())[-1])
+    assert words[-3:] == [f"{tmp_path / name}/input.npy", "-o", f"{tmp_path / name}/groups4.npy"]
 
 
 def test_page_escapes_the_name_of_its_folder(tmp_path):
