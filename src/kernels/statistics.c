@@ -40,8 +40,12 @@ static void moments_stretch(void *context, const norma_reduction *r, const int64
   const norma_walk *run = &r->view[0].run;
   double pivot = how->rms ? 0 : choose_pivot(run, offset[0], first, n, how->scale);
   piece->moments = sweep(run, offset[0], first, n, *how, pivot);
-  /* float64 data has no bits to spare: once more about the mean, where nothing cancels. */
-  if (run->type == NORMA_F64 && !how->rms) piece->moments = sweep(run, offset[0], first, n, *how, piece->moments.mean);
+  /* Once more about the mean, where nothing cancels: for float64 data, which has no bits to spare, and where two
+   * outliers made the pivot one that is more than sqrt(2) standard deviations away. */
+  double away = piece->moments.mean - pivot;
+  bool far = away * away * (double)n > 2 * piece->moments.m2;
+  if ((run->type == NORMA_F64 || far) && !how->rms)
+    piece->moments = sweep(run, offset[0], first, n, *how, piece->moments.mean);
 }
 
 static void largest_stretch(void *context, const norma_reduction *r, const int64_t offset[], int64_t first, int64_t n,

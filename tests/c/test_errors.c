@@ -15,7 +15,7 @@ typedef struct call {
   norma_layer layer, style_layer;
   float x[ELEMENTS], dy[ELEMENTS], weight[C], given_mean[UNITS], given_var[UNITS];
   norma_saved given_saved[UNITS];
-  struct outputs { /* all canaries before, and after a refused call */
+  struct outputs {  /* all canaries before, and after a refused call */
     float y[ELEMENTS], dx[ELEMENTS], mean[UNITS], var[UNITS], rstd[UNITS], dweight[C], dbias[C], dstyle[ELEMENTS];
     norma_saved saved[UNITS];
     norma_moments moments[UNITS];
@@ -37,39 +37,18 @@ static void call_make(call *c) {
   for (int u = 0; u < UNITS; u++) {
     c->given_var[u] = 1;
   }
-  c->forward = (norma_forward_args){.size = sizeof c->forward,
-                                    .layer = &c->layer,
-                                    .x = c->x,
-                                    .y = c->out.y,
-                                    .weight = c->weight,
-                                    .bias = c->weight,
-                                    .mean = c->out.mean,
-                                    .rstd = c->out.rstd,
-                                    .var = c->out.var,
-                                    .saved = c->out.saved,
-                                    .moments = c->out.moments};
-  c->backward = (norma_backward_args){.size = sizeof c->backward,
-                                      .layer = &c->layer,
-                                      .x = c->x,
-                                      .dy = c->dy,
-                                      .dx = c->out.dx,
-                                      .weight = c->weight,
-                                      .dweight = c->out.dweight,
-                                      .dbias = c->out.dbias};
-  c->adain = (norma_adain_args){.size = sizeof c->adain,
-                                .content_layer = &c->layer,
-                                .style_layer = &c->style_layer,
-                                .content = c->x,
-                                .style = c->dy,
-                                .y = c->out.y};
-  c->adain_backward = (norma_adain_args){.size = sizeof c->adain,
-                                         .content_layer = &c->layer,
-                                         .style_layer = &c->style_layer,
-                                         .content = c->x,
-                                         .style = c->x,
-                                         .dy = c->dy,
-                                         .dcontent = c->out.dx,
-                                         .dstyle = c->out.dstyle};
+  c->forward = (norma_forward_args){
+      .size = sizeof c->forward, .layer = &c->layer, .x = c->x, .y = c->out.y, .weight = c->weight, .bias = c->weight,
+      .mean = c->out.mean, .rstd = c->out.rstd, .var = c->out.var, .saved = c->out.saved, .moments = c->out.moments};
+  c->backward = (norma_backward_args){
+      .size = sizeof c->backward, .layer = &c->layer, .x = c->x, .dy = c->dy, .dx = c->out.dx, .weight = c->weight,
+      .dweight = c->out.dweight, .dbias = c->out.dbias};
+  c->adain = (norma_adain_args){
+      .size = sizeof c->adain, .content_layer = &c->layer, .style_layer = &c->style_layer, .content = c->x,
+      .style = c->dy, .y = c->out.y};
+  c->adain_backward = (norma_adain_args){
+      .size = sizeof c->adain, .content_layer = &c->layer, .style_layer = &c->style_layer, .content = c->x,
+      .style = c->x, .dy = c->dy, .dcontent = c->out.dx, .dstyle = c->out.dstyle};
 }
 
 /* The detail is the text, or where the text ends in "...", begins with it. */
@@ -91,24 +70,22 @@ static void assert_refused(const call *c, norma_status got, norma_status expecte
 }
 
 /* Runs one function on a call that `spoil` made wrong, with and without norma_error. */
-#define REFUSED(function, args, spoil, status, text)             \
-  do {                                                           \
-    call c;                                                      \
-    call_make(&c);                                               \
-    spoil;                                                       \
-    problem_is("%s: %s", #function, #spoil);                     \
-    memset(&error, 0, sizeof error);                             \
-    assert_refused(&c, function(&c.args, &error), status, text); \
-    assert_refused(&c, function(&c.args, NULL), status, text);   \
+#define REFUSED(function, args, spoil, status, text)                      \
+  do {                                                                    \
+    call c;                                                               \
+    call_make(&c);                                                        \
+    spoil;                                                                \
+    problem_is("%s: %s", #function, #spoil);                              \
+    memset(&error, 0, sizeof error);                                      \
+    assert_refused(&c, function(&c.args, &error), status, text);          \
+    assert_refused(&c, function(&c.args, NULL), status, text);            \
   } while (0)
 
 #define FORWARD(spoil, status, text) REFUSED(norma_forward, forward, c.forward.spoil, status, text)
 #define BACKWARD(spoil, status, text) REFUSED(norma_backward, backward, c.backward.spoil, status, text)
-#define BOTH(spoil, status, text) \
-  FORWARD(spoil, status, text);   \
-  BACKWARD(spoil, status, text)
-#define ADAIN(spoil, status, text)                          \
-  REFUSED(norma_adain, adain, c.adain.spoil, status, text); \
+#define BOTH(spoil, status, text) FORWARD(spoil, status, text); BACKWARD(spoil, status, text)
+#define ADAIN(spoil, status, text)                                    \
+  REFUSED(norma_adain, adain, c.adain.spoil, status, text);           \
   REFUSED(norma_adain_backward, adain_backward, c.adain_backward.spoil, status, text)
 
 static void the_calls_are_correct_before_they_are_spoilt(void **state) {
@@ -137,10 +114,10 @@ static void sizes_of_structs_and_layers(void **state) {
   assert_int_equal(norma_adain_backward(NULL, NULL), NORMA_BAD_ARGUMENT);
 }
 
-#define LAYER(spoil, status, text)                                          \
-  REFUSED(norma_forward, forward, c.layer.spoil, status, "layer" text);     \
-  REFUSED(norma_backward, backward, c.layer.spoil, status, "layer" text);   \
-  REFUSED(norma_adain, adain, c.layer.spoil, status, "content_layer" text); \
+#define LAYER(spoil, status, text)                                                  \
+  REFUSED(norma_forward, forward, c.layer.spoil, status, "layer" text);             \
+  REFUSED(norma_backward, backward, c.layer.spoil, status, "layer" text);           \
+  REFUSED(norma_adain, adain, c.layer.spoil, status, "content_layer" text);         \
   REFUSED(norma_adain, adain, c.style_layer.spoil, status, "style_layer" text)
 
 static void layers_that_were_filled_by_hand_are_checked(void **state) {
@@ -185,8 +162,8 @@ static void arrays_that_are_missing_or_too_many(void **state) {
   BOTH(given_var = c.given_var, NORMA_BAD_ARGUMENT, "given_mean is NULL: given_mean and given_var come together");
   REFUSED(norma_forward, forward, (c.forward.given_mean = c.given_mean, c.forward.given_var = c.given_var),
           NORMA_BAD_ARGUMENT, "moments is set, but with given statistics none are taken: NULL is right");
-  REFUSED(norma_backward, backward,
-          (c.backward.given_mean = c.given_mean, c.backward.given_var = c.given_var, c.backward.saved = c.given_saved),
+  REFUSED(norma_backward, backward, (c.backward.given_mean = c.given_mean, c.backward.given_var = c.given_var,
+                                     c.backward.saved = c.given_saved),
           NORMA_BAD_ARGUMENT, "saved and given_var are both set: saved holds statistics of x");
   REFUSED(norma_forward, forward, (c.layer.rms = 1, c.forward.given_mean = c.given_mean), NORMA_BAD_ARGUMENT,
           "given_mean is set, but the mean of an RMS layer is 0: given_var alone is right");
@@ -201,9 +178,8 @@ static void arrays_that_are_missing_or_too_many(void **state) {
 static void a_negative_given_variance_is_named_by_its_index(void **state) {
   (void)state;
   static const char text[] = "given_var[5] is -0.25, a variance must not be negative";
-  REFUSED(norma_forward, forward,
-          (c.given_var[5] = -0.25f, c.forward.moments = NULL, c.forward.given_mean = c.given_mean,
-           c.forward.given_var = c.given_var),
+  REFUSED(norma_forward, forward, (c.given_var[5] = -0.25f, c.forward.moments = NULL,
+                                   c.forward.given_mean = c.given_mean, c.forward.given_var = c.given_var),
           NORMA_BAD_ARGUMENT, text);
   REFUSED(norma_backward, backward,
           (c.given_var[5] = -0.25f, c.backward.given_mean = c.given_mean, c.backward.given_var = c.given_var),
@@ -313,16 +289,16 @@ static void the_workspace_of_wrong_arguments_is_0(void **state) {
 }
 
 /* The layer stays as it was. */
-#define BAD_LAYER(make, expected, text)                                                      \
-  do {                                                                                       \
-    norma_layer layer, before;                                                               \
-    memset(&layer, 0x5a, sizeof layer);                                                      \
-    before = layer;                                                                          \
-    norma_status got = make;                                                                 \
-    if (got != expected || error.status != expected || !says(error.detail, text)) {          \
-      fail_msg("%s: %s: '%s', not '%s'", #make, norma_status_text(got), error.detail, text); \
-    }                                                                                        \
-    assert_memory_equal(&layer, &before, sizeof layer);                                      \
+#define BAD_LAYER(make, expected, text)                                                                 \
+  do {                                                                                                  \
+    norma_layer layer, before;                                                                          \
+    memset(&layer, 0x5a, sizeof layer);                                                                 \
+    before = layer;                                                                                     \
+    norma_status got = make;                                                                            \
+    if (got != expected || error.status != expected || !says(error.detail, text)) {                     \
+      fail_msg("%s: %s: '%s', not '%s'", #make, norma_status_text(got), error.detail, text);            \
+    }                                                                                                   \
+    assert_memory_equal(&layer, &before, sizeof layer);                                                 \
   } while (0)
 
 static void shapes_that_no_layer_takes(void **state) {

@@ -33,12 +33,8 @@ typedef struct view {
 } view;
 
 static norma_forward_args forward_of(const norma_layer *layer, view x, view y) {
-  return (norma_forward_args){.size = sizeof(norma_forward_args),
-                              .layer = layer,
-                              .type = NORMA_F32,
-                              .x = buffer + x.offset,
-                              .x_strides = x.strides,
-                              .y = buffer + y.offset,
+  return (norma_forward_args){.size = sizeof(norma_forward_args), .layer = layer, .type = NORMA_F32,
+                              .x = buffer + x.offset, .x_strides = x.strides, .y = buffer + y.offset,
                               .y_strides = y.strides};
 }
 
@@ -142,13 +138,8 @@ static void large_interleaved_halves_are_allowed(void **state) {
   assert_ok(norma_layer_group(&layer, 8, 4, (int64_t[]){IMAGES, C2 / 2, 7, 7}, &error), &error);
   float *both = calloc(IMAGES * C2 * HW, sizeof *both);
   static const int64_t nchw[] = {C2 * HW, HW, 7, 1}, nhwc[] = {C2 * HW, 1, 7 * C2, C2};
-  norma_forward_args args = {.size = sizeof args,
-                             .layer = &layer,
-                             .type = NORMA_F32,
-                             .x = both,
-                             .x_strides = nchw,
-                             .y = both + C2 / 2 * HW,
-                             .y_strides = nchw};
+  norma_forward_args args = {.size = sizeof args, .layer = &layer, .type = NORMA_F32, .x = both, .x_strides = nchw,
+                             .y = both + C2 / 2 * HW, .y_strides = nchw};
   problem_is("channels 0..63 and 64..127, NCHW");
   assert_ok(norma_forward(&args, &error), &error);
   args.x_strides = args.y_strides = nhwc;
@@ -201,8 +192,7 @@ static void an_output_whose_own_elements_meet_is_refused(void **state) {
     fill_buffer();
     norma_forward_args args = forward_of(&layer, (view){0, NULL}, (view){1000, strides[i]});
     assert_int_equal(norma_forward(&args, &error), NORMA_OVERLAP);
-    assert_non_null(
-        strstr(error.detail, i < 2 ? "y has stride 0" : "y: its strides are not those of a permutation or slice"));
+    assert_non_null(strstr(error.detail, i < 2 ? "y has stride 0" : "y: its strides are not those of a permutation"));
     assert_memory_equal(buffer, before, sizeof buffer);
   }
 }
@@ -252,15 +242,9 @@ static void forward_outputs_share_nothing(void **state) {
 }
 
 static norma_backward_args backward_of(const norma_layer *layer) {
-  return (norma_backward_args){.size = sizeof(norma_backward_args),
-                               .layer = layer,
-                               .type = NORMA_F32,
-                               .x = buffer + 100,
-                               .dy = buffer + 300,
-                               .dx = buffer + 500,
-                               .weight = buffer + 700,
-                               .dweight = buffer + 800,
-                               .dbias = buffer + 900};
+  return (norma_backward_args){.size = sizeof(norma_backward_args), .layer = layer, .type = NORMA_F32,
+                               .x = buffer + 100, .dy = buffer + 300, .dx = buffer + 500, .weight = buffer + 700,
+                               .dweight = buffer + 800, .dbias = buffer + 900};
 }
 
 static void dx_may_be_dy(void **state) {
@@ -284,10 +268,10 @@ static void gradients_share_nothing_else(void **state) {
     int which;
     int64_t offset;
   } cases[] = {
-      {"dx", "x", 0, 100},          {"dx", "dy", 0, 301},          {"dx", "x", 0, 100 + ELEMENTS - 1},
-      {"dx", "weight", 0, 690},     {"dweight", "x", 1, 110},      {"dweight", "dy", 1, 300 + ELEMENTS - 1},
-      {"dweight", "dx", 1, 500},    {"dweight", "weight", 1, 700}, {"dbias", "dweight", 2, 800},
-      {"dbias", "dweight", 2, 803}, {"dbias", "x", 2, 97},         {"dbias", "weight", 2, 702},
+      {"dx", "x", 0, 100},           {"dx", "dy", 0, 301},           {"dx", "x", 0, 100 + ELEMENTS - 1},
+      {"dx", "weight", 0, 690},      {"dweight", "x", 1, 110},       {"dweight", "dy", 1, 300 + ELEMENTS - 1},
+      {"dweight", "dx", 1, 500},     {"dweight", "weight", 1, 700},  {"dbias", "dweight", 2, 800},
+      {"dbias", "dweight", 2, 803},  {"dbias", "x", 2, 97},          {"dbias", "weight", 2, 702},
   };
   for (size_t i = 0; i < COUNT(cases); i++) {
     fill_buffer();
@@ -341,30 +325,20 @@ static void fold_shares_only_weight_and_bias_with_their_folded_selves(void **sta
     const char *output, *other;
     int64_t scale, shift, folded_weight, folded_bias;
   } cases[] = {
-      {"scale", "mean", 100, 600, 700, 800},
-      {"shift", "scale", 500, 502, 700, 800},
-      {"folded_weight", "weight", 500, 600, 301, 800},
-      {"folded_bias", "weight", 500, 600, 700, 310},
-      {"folded_bias", "bias", 500, 600, 700, 401},
-      {"folded_weight", "var", 500, 600, 190, 800},
+      {"scale", "mean", 100, 600, 700, 800},          {"shift", "scale", 500, 502, 700, 800},
+      {"folded_weight", "weight", 500, 600, 301, 800}, {"folded_bias", "weight", 500, 600, 700, 310},
+      {"folded_bias", "bias", 500, 600, 700, 401},     {"folded_weight", "var", 500, 600, 190, 800},
       {"folded_bias", "folded_weight", 500, 600, 700, 719},
   };
   for (size_t i = 0; i < COUNT(cases); i++) {
     fill_buffer();
     memset(buffer + 200, 0, sizeof(float) * CHANNELS);
     memset(before + 200, 0, sizeof(float) * CHANNELS);
-    norma_fold_args args = {.size = sizeof args,
-                            .layer = &layer,
-                            .mean = buffer + 100,
-                            .var = buffer + 200,
+    norma_fold_args args = {.size = sizeof args, .layer = &layer, .mean = buffer + 100, .var = buffer + 200,
                             .scale = (double *)(void *)(buffer + cases[i].scale),
-                            .shift = (double *)(void *)(buffer + cases[i].shift),
-                            .op = NORMA_LINEAR,
-                            .out_channels = CHANNELS,
-                            .in_channels = 5,
-                            .weight = buffer + 300,
-                            .bias = buffer + 400,
-                            .folded_weight = buffer + cases[i].folded_weight,
+                            .shift = (double *)(void *)(buffer + cases[i].shift), .op = NORMA_LINEAR,
+                            .out_channels = CHANNELS, .in_channels = 5, .weight = buffer + 300,
+                            .bias = buffer + 400, .folded_weight = buffer + cases[i].folded_weight,
                             .folded_bias = buffer + cases[i].folded_bias};
     problem_is("fold: %s on %s", cases[i].output, cases[i].other);
     assert_overlap(norma_fold(&args, &error), cases[i].output, cases[i].other);
@@ -374,13 +348,8 @@ static void fold_shares_only_weight_and_bias_with_their_folded_selves(void **sta
 static void adain_shares_only_y_with_content_and_dcontent_with_dy(void **state) {
   (void)state;
   norma_layer layer = instance_layer();
-  norma_adain_args args = {.size = sizeof args,
-                           .content_layer = &layer,
-                           .style_layer = &layer,
-                           .type = NORMA_F32,
-                           .content = buffer + 100,
-                           .style = buffer + 300,
-                           .y = buffer + 300};
+  norma_adain_args args = {.size = sizeof args, .content_layer = &layer, .style_layer = &layer, .type = NORMA_F32,
+                           .content = buffer + 100, .style = buffer + 300, .y = buffer + 300};
   fill_buffer();
   problem_is("y on style");
   assert_overlap(norma_adain(&args, &error), "y", "style");
@@ -395,15 +364,9 @@ static void adain_shares_only_y_with_content_and_dcontent_with_dy(void **state) 
   assert_ok(norma_adain(&args, &error), &error);
 
   fill_buffer();
-  args = (norma_adain_args){.size = sizeof args,
-                            .content_layer = &layer,
-                            .style_layer = &layer,
-                            .type = NORMA_F32,
-                            .content = buffer + 100,
-                            .style = buffer + 300,
-                            .dy = buffer + 500,
-                            .dcontent = buffer + 700,
-                            .dstyle = buffer + 700};
+  args = (norma_adain_args){.size = sizeof args, .content_layer = &layer, .style_layer = &layer, .type = NORMA_F32,
+                            .content = buffer + 100, .style = buffer + 300, .dy = buffer + 500,
+                            .dcontent = buffer + 700, .dstyle = buffer + 700};
   problem_is("dstyle on dcontent");
   assert_overlap(norma_adain_backward(&args, &error), "dstyle", "dcontent");
   args.dstyle = buffer + 500;
