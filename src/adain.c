@@ -2,6 +2,7 @@
 #include "kernels/kernels.h"
 
 #include <float.h>
+#include <math.h>
 
 static norma_layer affine_per_unit(const norma_layer *layer) {
   norma_layer copy = *layer;
@@ -48,18 +49,21 @@ static norma_call side(const norma_adain_args *a, const norma_layer *layer, doub
 /* With ddof 1 sigma_s can be up to sqrt(2) times the largest float64, so it is kept four times smaller. */
 enum { STYLE_SCALE = 4 };
 
+enum { FLAGS = NORMA_EPS_ZERO | NORMA_STYLE_EPS_ZERO | NORMA_ALPHA_ZERO | NORMA_REFUSE_SINGLE };
+
 /* Everything but the arrays. */
 static norma_status check(const norma_adain_args *a, norma_adain_call *made, norma_error *error) {
   norma_status status = norma_check_args(a, a ? a->size : 0, sizeof *a, "norma_adain_args", error);
   if (!status) status = norma_check_type(a->type, "type", error);
   if (status) return status;
   double alpha = a->flags & NORMA_ALPHA_ZERO ? 0 : a->alpha == 0 ? 1 : a->alpha;
-  if (!(alpha - alpha == 0)) return norma_fail(error, NORMA_BAD_ARGUMENT, "alpha is %g, must be finite", alpha);
+  if (!isfinite(alpha)) return norma_fail(error, NORMA_BAD_ARGUMENT, "alpha is %g, must be finite", alpha);
   bool refuse_single = a->flags & NORMA_REFUSE_SINGLE;
   double content_eps = a->content_eps, style_eps = a->style_eps;
   status = norma_layer_check(a->content_layer, "content_layer", error);
   if (!status) status = norma_layer_check(a->style_layer, "style_layer", error);
   if (!status) status = check_units(a->content_layer, a->style_layer, error);
+  if (!status) status = norma_check_flags(a->flags, FLAGS, error);
   if (!status) status = norma_check_ddof(a->content_ddof, "content_ddof", error);
   if (!status) status = norma_check_ddof(a->style_ddof, "style_ddof", error);
   if (!status) status = check_side(a->content_layer, "content", a->content_ddof, refuse_single, error);
@@ -82,31 +86,25 @@ static norma_status check(const norma_adain_args *a, norma_adain_call *made, nor
 static norma_status check_arrays(const norma_adain_args *a, norma_adain_call *made, bool backward, norma_error *error) {
   norma_call *c = &made->content, *s = &made->style;
   bool empty = norma_layer_elements(c->layer) == 0;
-  c->y = norma_bind(c->layer, NORMA_ELEMENTS, a->y, a->type, a->y_strides);
-  c->dy = norma_bind(c->layer, NORMA_ELEMENTS, a->dy, a->type, a->dy_strides);
-  c->dx = norma_bind(c->layer, NORMA_ELEMENTS, a->dcontent, a->type, a->dcontent_strides);
-  s->y = norma_bind(s->layer, NORMA_ELEMENTS, a->dstyle, a->type, a->dstyle_strides);
+  c->y = norma_bind(c->layer, NORMA_ELEMENTS, backward ? NULL : a->y, a->type, a->y_strides);
+  c->dy = norma_bind(c->layer, NORMA_ELEMENTS, backward ? a->dy : NULL, a->type, a->dy_strides);
+  c->dx = norma_bind(c->layer, NORMA_ELEMENTS, backward ? a->dcontent : NULL, a->type, a->dcontent_strides);
+  s->y = norma_bind(s->layer, NORMA_ELEMENTS, backward ? a->dstyle : NULL, a->type, a->dstyle_strides);
   if (!a->content && !empty) return norma_fail(error, NORMA_BAD_ARGUMENT, "content is NULL");
   if (!a->style && norma_layer_elements(s->layer) > 0) return norma_fail(error, NORMA_BAD_ARGUMENT, "style is NULL");
   if (!backward && !a->y && !empty) return norma_fail(error, NORMA_BAD_ARGUMENT, "y is NULL");
   if (backward && !a->dy && !empty) return norma_fail(error, NORMA_BAD_ARGUMENT, "dy is NULL");
   if (norma_layer_elements(s->layer) == 0 && !empty)
     return norma_fail(error, NORMA_BAD_SHAPE, "style has no elements, and so no statistics for the content");
-  int64_t item = (int64_t)norma_type_size(a->type);
-  const norma_argument forward_list[] = {
-      {.name = "content", .operand = c->x, .item = item},
-      {.name = "style", .operand = s->x, .item = item, .layer = s->layer},
-      {.name = "y", .operand = c->y, .item = item, .output = true, .in_place_of = 1},
+  const norma_argument list[] = {
+      norma_array("content", c->layer, NORMA_ELEMENTS, &c->x, NORMA_INPUT),
+      norma_array("y", c->layer, NORMA_ELEMENTS, &c->y, NORMA_IN_PLACE),
+      norma_array("dy", c->layer, NORMA_ELEMENTS, &c->dy, NORMA_INPUT),
+      norma_array("dcontent", c->layer, NORMA_ELEMENTS, &c->dx, NORMA_IN_PLACE),
+      norma_array("style", s->layer, NORMA_ELEMENTS, &s->x, NORMA_INPUT),
+      norma_array("dstyle", s->layer, NORMA_ELEMENTS, &s->y, NORMA_OUTPUT),
   };
-  const norma_argument backward_list[] = {
-      {.name = "content", .operand = c->x, .item = item},
-      {.name = "style", .operand = s->x, .item = item, .layer = s->layer},
-      {.name = "dy", .operand = c->dy, .item = item},
-      {.name = "dcontent", .operand = c->dx, .item = item, .output = true, .in_place_of = 3},
-      {.name = "dstyle", .operand = s->y, .item = item, .output = true, .layer = s->layer},
-  };
-  return backward ? norma_check_arguments(c->layer, backward_list, 5, error)
-                  : norma_check_arguments(c->layer, forward_list, 3, error);
+  return norma_check_arguments(list, sizeof list / sizeof *list, error);
 }
 
 norma_status norma_check_adain(const norma_adain_args *args, bool backward, norma_adain_call *made,
@@ -169,7 +167,8 @@ static norma_status open_call(const norma_adain_args *args, norma_adain_call *ma
   return NORMA_OK;
 }
 
-norma_status norma_adain(const norma_adain_args *args, norma_error *error) {
+static norma_status forward(const void *arguments, norma_error *error) {
+  const norma_adain_args *args = arguments;
   norma_adain_call made;
   norma_workspace workspace;
   scratch s;
@@ -221,7 +220,8 @@ static void backward_style(const norma_adain_args *args, norma_adain_call *made,
   norma_apply_forward(&made->style, s->style);
 }
 
-norma_status norma_adain_backward(const norma_adain_args *args, norma_error *error) {
+static norma_status backward(const void *arguments, norma_error *error) {
+  const norma_adain_args *args = arguments;
   norma_adain_call made;
   norma_workspace workspace;
   scratch s;
@@ -238,4 +238,10 @@ norma_status norma_adain_backward(const norma_adain_args *args, norma_error *err
   }
   norma_workspace_close(&workspace);
   return NORMA_OK;
+}
+
+norma_status norma_adain(const norma_adain_args *args, norma_error *error) { return norma_run(forward, args, error); }
+
+norma_status norma_adain_backward(const norma_adain_args *args, norma_error *error) {
+  return norma_run(backward, args, error);
 }

@@ -19,8 +19,13 @@ norma_status norma_check_ddof(int ddof, const char *name, norma_error *error) {
   return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is %d, must be 0 (biased) or 1 (unbiased)", name, ddof);
 }
 
+norma_status norma_check_flags(unsigned flags, unsigned known, norma_error *error) {
+  if ((flags & ~known) == 0) return NORMA_OK;
+  return norma_fail(error, NORMA_BAD_ARGUMENT, "flags is 0x%x, this function knows the bits 0x%x only", flags, known);
+}
+
 norma_status norma_resolve_eps(double *eps, const char *name, bool zero, double standard, norma_error *error) {
-  if (!(*eps >= 0) || isinf(*eps))
+  if (!isgreaterequal(*eps, 0) || isinf(*eps)) /* quiet: a NaN raises nothing */
     return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is %g, must be 0 or more and finite", name, *eps);
   if (*eps == 0 && !zero) *eps = standard;
   if (zero) *eps = 0;
@@ -48,13 +53,21 @@ static void add_step(span *s, int64_t length, int64_t step) {
   s->step[i] = step;
 }
 
-static int64_t count_of(const norma_layer *layer, norma_extent extent) {
-  return extent == NORMA_ELEMENTS ? norma_layer_elements(layer)
-         : extent == NORMA_UNITS  ? norma_layer_units(layer)
-                                  : norma_layer_params(layer);
+norma_argument norma_array(const char *name, const norma_layer *layer, norma_extent extent,
+                           const norma_operand *operand, norma_role role) {
+  int64_t item = (int64_t)norma_type_size(operand->type);
+  return (norma_argument){name, layer, *operand, extent, role, item};
 }
 
-static norma_status span_make(span *s, const norma_layer *layer, const norma_argument *argument, norma_error *error) {
+static bool is_empty(const norma_argument *argument) {
+  int64_t count = argument->extent == NORMA_ELEMENTS ? norma_layer_elements(argument->layer)
+                  : argument->extent == NORMA_UNITS  ? norma_layer_units(argument->layer)
+                                                     : norma_layer_params(argument->layer);
+  return !argument->operand.data || count == 0;
+}
+
+static norma_status span_make(span *s, const norma_argument *argument, norma_error *error) {
+  const norma_layer *layer = argument->layer;
   *s = (span){.first = (uintptr_t)argument->operand.data, .size = argument->item};
   int64_t limit = PTRDIFF_MAX / 4, room = limit;
   for (int a = 0; a < layer->axis_count; a++) {
@@ -99,8 +112,8 @@ static bool share_memory(const span *a, const span *b, int64_t item_a, int64_t i
   return reachable(&both, 0, (int64_t)(b->first - a->first) + b->size - 1, &budget);
 }
 
-static norma_status check_output(const norma_layer *layer, const norma_argument *argument, const span *s,
-                                 norma_error *error) {
+static norma_status check_output(const norma_argument *argument, const span *s, norma_error *error) {
+  const norma_layer *layer = argument->layer;
   int steps = 0;
   for (int a = 0; a < layer->axis_count; a++) {
     const norma_axis *axis = &layer->axes[a];
@@ -124,39 +137,43 @@ static norma_status check_output(const norma_layer *layer, const norma_argument 
                              argument->name);
 }
 
-static bool same_view(const norma_layer *layer, const norma_argument *a, const norma_argument *b) {
+static bool same_view(const norma_argument *a, const norma_argument *b) {
   bool same = a->operand.data == b->operand.data;
-  for (int i = 0; i < layer->axis_count; i++) same = same && a->operand.stride[i] == b->operand.stride[i];
+  for (int i = 0; i < a->layer->axis_count; i++) same = same && a->operand.stride[i] == b->operand.stride[i];
   return same;
 }
 
-norma_status norma_check_arguments(const norma_layer *layer, const norma_argument *arguments, int count,
-                                   norma_error *error) {
+static norma_status check_pair(const norma_argument *one, const norma_argument *other, const span *one_span,
+                               const span *other_span, norma_error *error) {
+  bool in_place = one->role == NORMA_IN_PLACE && other + 1 == one;
+  if (other_span->size == 0 || (in_place && same_view(one, other))) return NORMA_OK;
+  if (!share_memory(one_span, other_span, one->item, other->item)) return NORMA_OK;
+  return norma_fail(error, NORMA_OVERLAP,
+                    in_place ? "%s overlaps %s: in place needs the same pointer and the same strides"
+                             : "%s overlaps %s: they must not share memory",
+                    one->name, other->name);
+}
+
+norma_status norma_check_arguments(const norma_argument *arguments, int count, norma_error *error) {
   span spans[NORMA_MAX_ARGUMENTS];
   for (int i = 0; i < count; i++) {
     const norma_argument *one = &arguments[i];
     spans[i].size = 0;
-    const norma_layer *own = one->layer ? one->layer : layer;
-    if (!one->operand.data || count_of(own, one->extent) == 0) continue;
+    if (is_empty(one)) continue;
     int64_t alignment = one->item > 8 ? 8 : one->item;
     if ((uintptr_t)one->operand.data % (uintptr_t)alignment != 0)
       return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is at address %p, must be a multiple of %d bytes", one->name,
                         (const void *)one->operand.data, (int)alignment);
-    norma_status status = span_make(&spans[i], own, one, error);
-    if (!status && one->output) status = check_output(own, one, &spans[i], error);
+    norma_status status = span_make(&spans[i], one, error);
+    if (!status && one->role != NORMA_INPUT) status = check_output(one, &spans[i], error);
     if (status) return status;
   }
   for (int i = 0; i < count; i++) {
-    if (!arguments[i].output || spans[i].size == 0) continue;
+    if (arguments[i].role == NORMA_INPUT || spans[i].size == 0) continue;
     for (int k = 0; k < count; k++) {
-      if (k == i || spans[k].size == 0 || (arguments[k].output && k > i)) continue;
-      if (arguments[i].in_place_of == k + 1 && same_view(layer, &arguments[i], &arguments[k])) continue;
-      if (share_memory(&spans[i], &spans[k], arguments[i].item, arguments[k].item))
-        return norma_fail(error, NORMA_OVERLAP,
-                          arguments[i].in_place_of == k + 1
-                              ? "%s overlaps %s: in place needs the same pointer and the same strides"
-                              : "%s overlaps %s: they must not share memory",
-                          arguments[i].name, arguments[k].name);
+      if (k == i || (arguments[k].role != NORMA_INPUT && k > i)) continue;
+      norma_status status = check_pair(&arguments[i], &arguments[k], &spans[i], &spans[k], error);
+      if (status) return status;
     }
   }
   return NORMA_OK;

@@ -1,5 +1,4 @@
 /* A norm with given statistics folded into the linear operator before it. */
-#include "kernels/float_env.h"
 #include "kernels/kernels.h"
 
 #include <math.h>
@@ -8,30 +7,22 @@
 static norma_status check_layer(const norma_layer *layer, int64_t *channels, norma_error *error) {
   norma_status status = norma_layer_check(layer, "layer", error);
   if (status) return status;
-  char pattern[256];
-  norma_layer_format(layer, pattern, sizeof pattern, NULL, 0, NULL);
-  if (layer->rms)
-    return norma_fail(error, NORMA_NOT_FOLDABLE,
-                      "RMS norm '%s' takes its mean square from each input: only batch norm "
-                      "with running statistics folds",
-                      pattern);
+  char pattern[512] = "";
+  bool given = !layer->rms, plain = true;
   *channels = 1;
   for (int a = 0; a < layer->axis_count; a++) {
     const norma_axis *axis = &layer->axes[a];
-    bool kept = norma_varies(axis, NORMA_UNITS), affine = axis->bits & NORMA_AFFINE, channel = axis->dim == 1;
-    if (kept == channel && (channel || !affine)) {
-      if (channel) *channels *= axis->length;
-      continue;
-    }
-    return norma_fail(
-        error, NORMA_NOT_FOLDABLE,
-        kept != channel
-            ? "layer '%s' takes statistics from each input%s along '%s': only batch norm with running statistics, "
-              "one per channel, folds"
-            : "layer '%s' has another gamma%s for each '%s': a folded operator has one per channel",
-        pattern, kept || !channel ? "" : " and shares them", axis->name);
+    bool channel = axis->dim == 1;
+    given = given && norma_varies(axis, NORMA_UNITS) == channel;
+    plain = plain && (channel || !(axis->bits & NORMA_AFFINE));
+    if (channel) *channels *= axis->length;
   }
-  return NORMA_OK;
+  if (given && plain) return NORMA_OK;
+  norma_layer_format(layer, pattern, sizeof pattern, NULL, 0, NULL);
+  return norma_fail(error, NORMA_NOT_FOLDABLE, "%s '%.120s' %s: batch norm with given statistics folds",
+                    layer->rms ? "RMS norm" : "layer", pattern,
+                    given ? "has another gamma along other axes than the channels"
+                          : "takes statistics from each input, or not one per channel");
 }
 
 static norma_status check_operator(const norma_fold_args *a, int64_t channels, norma_error *error) {
@@ -57,7 +48,7 @@ static norma_status check_operator(const norma_fold_args *a, int64_t channels, n
                       "groups is %lld, which does not divide %lld input and %lld output channels", (long long)groups,
                       (long long)a->in_channels, (long long)channels);
   int64_t kernel = a->kernel_elements ? a->kernel_elements : 1;
-  if (channels > 0 && a->in_channels > INT64_MAX / 8 / channels / kernel)
+  if (channels > 0 && a->in_channels > PTRDIFF_MAX / 8 / channels / kernel)
     return norma_fail(error, NORMA_BAD_SHAPE, "%lld x %lld channels with %lld kernel elements overflow",
                       (long long)a->in_channels, (long long)channels, (long long)kernel);
   if (!a->weight || !a->folded_weight || !a->folded_bias)
@@ -101,42 +92,38 @@ static int64_t weight_count(const norma_fold_args *a) {
 
 /* One dense array of n elements, as a layer of one axis and an argument on it. */
 static norma_argument dense(norma_layer *layer, const char *name, const void *data, norma_type type, int64_t n,
-                            int output) {
+                            norma_role role) {
   norma_layer_norm(layer, 1, 1, &n, NULL);
-  return (norma_argument){.name = name,
-                          .operand = norma_bind(layer, NORMA_ELEMENTS, data, type, NULL),
-                          .layer = layer,
-                          .item = (int64_t)norma_type_size(type),
-                          .output = output};
+  norma_operand operand = norma_bind(layer, NORMA_ELEMENTS, data, type, NULL);
+  return norma_array(name, layer, NORMA_ELEMENTS, &operand, role);
 }
 
 static norma_status check_arrays(const norma_fold_args *a, int64_t channels, norma_error *error) {
   norma_layer c, w;
   bool op = a->op != NORMA_SCALE_SHIFT;
   int64_t weights = op ? weight_count(a) : 0;
-  norma_argument list[] = {
-      dense(&c, "mean", a->mean, a->type, channels, false),
-      dense(&c, "var", a->var, a->type, channels, false),
-      dense(&c, "gamma", a->gamma, a->type, channels, false),
-      dense(&c, "beta", a->beta, a->type, channels, false),
-      dense(&c, "scale", a->scale, NORMA_F64, channels, true),
-      dense(&c, "shift", a->shift, NORMA_F64, channels, true),
-      dense(&c, "bias", a->bias, a->op_type, channels, false),
-      dense(&c, "folded_bias", a->folded_bias, a->op_type, channels, true),
-      dense(&w, "weight", a->weight, a->op_type, weights, false),
-      dense(&w, "folded_weight", a->folded_weight, a->op_type, weights, true),
+  const norma_argument list[] = {
+      dense(&c, "mean", a->mean, a->type, channels, NORMA_INPUT),
+      dense(&c, "var", a->var, a->type, channels, NORMA_INPUT),
+      dense(&c, "gamma", a->gamma, a->type, channels, NORMA_INPUT),
+      dense(&c, "beta", a->beta, a->type, channels, NORMA_INPUT),
+      dense(&c, "scale", a->scale, NORMA_F64, channels, NORMA_OUTPUT),
+      dense(&c, "shift", a->shift, NORMA_F64, channels, NORMA_OUTPUT),
+      dense(&c, "bias", a->bias, a->op_type, channels, NORMA_INPUT),
+      dense(&c, "folded_bias", a->folded_bias, a->op_type, channels, NORMA_IN_PLACE),
+      dense(&w, "weight", a->weight, a->op_type, weights, NORMA_INPUT),
+      dense(&w, "folded_weight", a->folded_weight, a->op_type, weights, NORMA_IN_PLACE),
   };
-  list[7].in_place_of = 7;
-  list[9].in_place_of = 9;
-  return norma_check_arguments(&c, list, op ? 10 : 6, error);
+  return norma_check_arguments(list, op ? 10 : 6, error);
 }
 
 static void fold_operator(const norma_fold_args *a, double eps, int64_t channels) {
   int64_t groups = a->groups ? a->groups : 1, kernel = a->kernel_elements ? a->kernel_elements : 1;
-  int64_t count = weight_count(a);
-  double scale, shift;
-  for (int64_t i = 0; i < count; i++) {
-    scale_and_shift(a, eps, output_channel(a, groups, kernel, i), &scale, &shift);
+  double scale = 0, shift;
+  for (int64_t i = 0, last = -1; i < weight_count(a); i++) {
+    int64_t c = output_channel(a, groups, kernel, i);
+    if (c != last) scale_and_shift(a, eps, c, &scale, &shift);
+    last = c;
     write(a->op_type, a->folded_weight, i, read(a->op_type, a->weight, i, 0) * scale);
   }
   for (int64_t c = 0; c < channels; c++) {
@@ -145,12 +132,14 @@ static void fold_operator(const norma_fold_args *a, double eps, int64_t channels
   }
 }
 
-norma_status norma_fold(const norma_fold_args *a, norma_error *error) {
+static norma_status fold(const void *arguments, norma_error *error) {
+  const norma_fold_args *a = arguments;
   int64_t channels = 0;
   norma_status status = norma_check_args(a, a ? a->size : 0, sizeof *a, "norma_fold_args", error);
   if (status) return status;
   double eps = a->eps;
-  status = norma_resolve_eps(&eps, "eps", a->flags & NORMA_EPS_ZERO, 1e-5, error);
+  status = norma_check_flags(a->flags, NORMA_EPS_ZERO | NORMA_WEIGHT_PLUS_ONE, error);
+  if (!status) status = norma_resolve_eps(&eps, "eps", a->flags & NORMA_EPS_ZERO, 1e-5, error);
   if (!status) status = check_layer(a->layer, &channels, error);
   if (!status) status = check_operator(a, channels, error);
   if (status) return status;
@@ -161,7 +150,6 @@ norma_status norma_fold(const norma_fold_args *a, norma_error *error) {
     return norma_fail(error, NORMA_NOT_FOLDABLE, "%s is NULL: without given statistics the layer depends on each input",
                       a->mean ? "var" : "mean");
   status = check_arrays(a, channels, error);
-  norma_float_env env = norma_float_enter();
   for (int64_t c = 0; !status && c < channels; c++)
     if (read(a->type, a->var, c, 0) < 0)
       status = norma_fail(error, NORMA_BAD_ARGUMENT, "var[%lld] is %g, a variance must not be negative", (long long)c,
@@ -173,6 +161,7 @@ norma_status norma_fold(const norma_fold_args *a, norma_error *error) {
     write(NORMA_F64, a->shift, c, shift);
   }
   if (!status && a->op != NORMA_SCALE_SHIFT) fold_operator(a, eps, channels);
-  norma_float_leave(env);
   return status;
 }
+
+norma_status norma_fold(const norma_fold_args *args, norma_error *error) { return norma_run(fold, args, error); }

@@ -17,8 +17,13 @@ norma_status norma_fail(norma_error *error, norma_status status, const char *for
 #endif
     ;
 
+/* kernels/parallel.c: the body of a public function, in round to nearest without flush-to-zero and without traps. */
+typedef norma_status norma_body(const void *args, norma_error *error);
+norma_status norma_run(norma_body *body, const void *args, norma_error *error);
+
 /* layers.c: a layer that a caller filled by hand is checked as strictly as one of ours. */
 norma_status norma_layer_check(const norma_layer *layer, const char *name, norma_error *error);
+bool norma_layer_has_affine(const norma_layer *layer);
 
 /* --------------------------------------------------------------------------------------------------- operands --- */
 
@@ -35,7 +40,8 @@ typedef struct norma_operand {
   int64_t stride[NORMA_MAX_AXES];
 } norma_operand;
 
-/* strides: one per dimension of the tensor, or NULL for a dense array in the order of the pattern. */
+/* strides: one per dimension of the tensor, or NULL for a dense array in the order of the pattern. Of an array that is
+ * absent or empty they are not looked at; a step that does not fit is INT64_MAX, which norma_check_arguments refuses. */
 norma_operand norma_bind(const norma_layer *layer, norma_extent extent, const void *data, norma_type type,
                          const int64_t *strides);
 
@@ -45,26 +51,32 @@ norma_operand norma_bind_doubles(const norma_layer *layer, const double *field, 
 /* --------------------------------------------------------------------------------------------- validation --- */
 
 /* One array argument, as the checks see it. */
+typedef enum norma_role {
+  NORMA_INPUT,
+  NORMA_OUTPUT,
+  NORMA_IN_PLACE
+} norma_role; /* the last may be the array before it */
 typedef struct norma_argument {
   const char *name;
+  const norma_layer *layer;
   norma_operand operand;
   norma_extent extent;
+  norma_role role;
   int64_t item; /* bytes per element; operand.stride counts these */
-  bool output;
-  int in_place_of;          /* 1 + the index of the argument it may equal, or 0 */
-  const norma_layer *layer; /* if it is not the call's layer */
 } norma_argument;
+norma_argument norma_array(const char *name, const norma_layer *layer, norma_extent extent,
+                           const norma_operand *operand, norma_role role);
 
 enum { NORMA_MAX_ARGUMENTS = 16 };
 
 /* arguments.c: alignment, overflow, stride 0 and self-overlap of outputs, overlap of outputs with everything else. */
-norma_status norma_check_arguments(const norma_layer *layer, const norma_argument *arguments, int count,
-                                   norma_error *error);
+norma_status norma_check_arguments(const norma_argument *arguments, int count, norma_error *error);
 
 /* Checks that all interfaces share. */
 norma_status norma_check_args(const void *args, size_t size, size_t right, const char *type, norma_error *error);
 norma_status norma_check_type(norma_type type, const char *name, norma_error *error);
 norma_status norma_check_ddof(int ddof, const char *name, norma_error *error);
+norma_status norma_check_flags(unsigned flags, unsigned known, norma_error *error);
 /* Checks eps and puts the default where the field is zero and `zero`, the caller's flag for a true 0, is not set. */
 norma_status norma_resolve_eps(double *eps, const char *name, bool zero, double standard, norma_error *error);
 

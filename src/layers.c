@@ -107,10 +107,14 @@ int64_t norma_layer_unit_elements(const norma_layer *layer) {
   return count;
 }
 
-int64_t norma_layer_params(const norma_layer *layer) {
+bool norma_layer_has_affine(const norma_layer *layer) {
   for (int a = 0; a < layer->axis_count; a++)
-    if (layer->axes[a].bits & NORMA_AFFINE) return count_along(layer, NORMA_PARAMS);
-  return 0;
+    if (layer->axes[a].bits & NORMA_AFFINE) return true;
+  return false;
+}
+
+int64_t norma_layer_params(const norma_layer *layer) {
+  return norma_layer_has_affine(layer) ? count_along(layer, NORMA_PARAMS) : 0;
 }
 
 norma_status norma_layer_check(const norma_layer *layer, const char *name, norma_error *error) {
@@ -132,6 +136,10 @@ norma_status norma_layer_check(const norma_layer *layer, const char *name, norma
       if (!memchr(layer->axes[a].name, 0, NORMA_NAME_SIZE))
         return norma_fail(error, NORMA_BAD_ARGUMENT, "%s->axes[%d].name does not end within %d characters", name, a,
                           NORMA_NAME_SIZE - 1);
+      if (layer->axes[a].bits & ~(unsigned)(NORMA_SHARE | NORMA_AFFINE))
+        return norma_fail(error, NORMA_BAD_ARGUMENT,
+                          "%s->axes[%d].bits is 0x%x, must be NORMA_SHARE and NORMA_AFFINE only", name, a,
+                          layer->axes[a].bits);
       if (length < 0 || (length > 0 && elements > PTRDIFF_MAX / 8 / length))
         return norma_fail(error, NORMA_BAD_SHAPE, "%s: the size of the tensor overflows at axis '%.15s' of %lld", name,
                           layer->axes[a].name, (long long)length);

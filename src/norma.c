@@ -20,11 +20,14 @@ static norma_status check_statistics(const norma_forward_args *a, norma_error *e
   return NORMA_OK;
 }
 
+enum { FLAGS = NORMA_EPS_ZERO | NORMA_REFUSE_SINGLE | NORMA_WEIGHT_PLUS_ONE };
+
 /* What the fields say without looking at the arrays. Backward comes here too, as the forward call that it follows. */
 static norma_status make_call(const norma_forward_args *a, norma_call *call, norma_error *error) {
   norma_status status = norma_layer_check(a->layer, "layer", error);
   if (!status) status = norma_check_type(a->type, "type", error);
   if (!status) status = norma_check_ddof(a->ddof, "ddof", error);
+  if (!status) status = norma_check_flags(a->flags, FLAGS, error);
   if (status) return status;
   const norma_layer *l = a->layer;
   norma_type param = norma_param_type(a->type);
@@ -63,15 +66,11 @@ static norma_status check_variances(const norma_call *call, norma_error *error) 
   return NORMA_OK;
 }
 
-static norma_argument tensor(const char *name, const norma_operand *operand, norma_extent extent, bool output) {
-  int64_t item = (int64_t)norma_type_size(operand->type);
-  return (norma_argument){.name = name, .operand = *operand, .extent = extent, .item = item, .output = output};
-}
-
 /* An array of structs per unit: its operand counts in structs. */
-static norma_argument structs(const norma_layer *layer, const char *name, const void *data, size_t item, bool output) {
+static norma_argument structs(const char *name, const norma_layer *layer, const void *data, size_t item,
+                              norma_role role) {
   norma_operand operand = norma_bind(layer, NORMA_UNITS, data, NORMA_F64, NULL);
-  norma_argument argument = {.name = name, .operand = operand, .extent = NORMA_UNITS, .output = output};
+  norma_argument argument = norma_array(name, layer, NORMA_UNITS, &operand, role);
   argument.item = (int64_t)item;
   return argument;
 }
@@ -80,35 +79,32 @@ static norma_argument structs(const norma_layer *layer, const char *name, const 
  * outputs, saved_in the backward pass's input. */
 static norma_status check_arrays(const norma_call *call, const norma_saved *saved, const norma_moments *moments,
                                  const norma_saved *saved_in, norma_error *error) {
-  const norma_layer *layer = call->layer;
-  norma_argument list[] = {
-      tensor("x", &call->x, NORMA_ELEMENTS, false),
-      tensor("y", &call->y, NORMA_ELEMENTS, true),
-      tensor("dy", &call->dy, NORMA_ELEMENTS, false),
-      tensor("dx", &call->dx, NORMA_ELEMENTS, true),
-      tensor("weight", &call->weight, NORMA_PARAMS, false),
-      tensor("bias", &call->bias, NORMA_PARAMS, false),
-      tensor("dweight", &call->dweight, NORMA_PARAMS, true),
-      tensor("dbias", &call->dbias, NORMA_PARAMS, true),
-      tensor("given_mean", &call->given_mean, NORMA_UNITS, false),
-      tensor("given_var", &call->given_var, NORMA_UNITS, false),
-      tensor("mean", &call->mean, NORMA_UNITS, true),
-      tensor("var", &call->var, NORMA_UNITS, true),
-      tensor("rstd", &call->rstd, NORMA_UNITS, true),
-      structs(layer, "saved", saved, sizeof *saved, true),
-      structs(layer, "moments", moments, sizeof *moments, true),
-      structs(layer, "saved", saved_in, sizeof *saved_in, false),
+  const norma_layer *l = call->layer;
+  const norma_argument list[] = {
+      norma_array("x", l, NORMA_ELEMENTS, &call->x, NORMA_INPUT),
+      norma_array("y", l, NORMA_ELEMENTS, &call->y, NORMA_IN_PLACE),
+      norma_array("dy", l, NORMA_ELEMENTS, &call->dy, NORMA_INPUT),
+      norma_array("dx", l, NORMA_ELEMENTS, &call->dx, NORMA_IN_PLACE),
+      norma_array("weight", l, NORMA_PARAMS, &call->weight, NORMA_INPUT),
+      norma_array("bias", l, NORMA_PARAMS, &call->bias, NORMA_INPUT),
+      norma_array("dweight", l, NORMA_PARAMS, &call->dweight, NORMA_OUTPUT),
+      norma_array("dbias", l, NORMA_PARAMS, &call->dbias, NORMA_OUTPUT),
+      norma_array("given_mean", l, NORMA_UNITS, &call->given_mean, NORMA_INPUT),
+      norma_array("given_var", l, NORMA_UNITS, &call->given_var, NORMA_INPUT),
+      norma_array("mean", l, NORMA_UNITS, &call->mean, NORMA_OUTPUT),
+      norma_array("var", l, NORMA_UNITS, &call->var, NORMA_OUTPUT),
+      norma_array("rstd", l, NORMA_UNITS, &call->rstd, NORMA_OUTPUT),
+      structs("saved", l, saved, sizeof *saved, NORMA_OUTPUT),
+      structs("moments", l, moments, sizeof *moments, NORMA_OUTPUT),
+      structs("saved", l, saved_in, sizeof *saved_in, NORMA_INPUT),
   };
-  enum { COUNT = sizeof list / sizeof *list };
-  list[1].in_place_of = 1; /* y of x */
-  list[3].in_place_of = 3; /* dx of dy */
-  bool affine = false;
-  for (int a = 0; a < layer->axis_count; a++) affine = affine || layer->axes[a].bits & NORMA_AFFINE;
-  for (int i = 0; i < COUNT; i++)
-    if (list[i].extent == NORMA_PARAMS && list[i].operand.data && !affine)
+  const int count = (int)(sizeof list / sizeof *list);
+  _Static_assert(sizeof list <= NORMA_MAX_ARGUMENTS * sizeof *list, "norma_check_arguments has room for fewer");
+  for (int i = 0; i < count; i++)
+    if (list[i].extent == NORMA_PARAMS && list[i].operand.data && !norma_layer_has_affine(l))
       return norma_fail(error, NORMA_BAD_ARGUMENT,
                         "%s is given, but the affine list of the layer is empty: NULL is right", list[i].name);
-  norma_status status = norma_check_arguments(layer, list, COUNT, error);
+  norma_status status = norma_check_arguments(list, count, error);
   return status ? status : check_variances(call, error);
 }
 
@@ -139,12 +135,13 @@ size_t norma_forward_workspace(const norma_forward_args *args) {
   return norma_workspace_bytes(norma_layer_units(args->layer), SAVED_DOUBLES);
 }
 
-norma_status norma_forward(const norma_forward_args *args, norma_error *error) {
+static norma_status forward(const void *arguments, norma_error *error) {
+  const norma_forward_args *args = arguments;
   norma_call call;
   norma_workspace workspace;
   norma_status status = norma_check_forward(args, &call, error);
   if (status) return status;
-  size_t needed = norma_forward_workspace(args);
+  size_t needed = norma_workspace_bytes(norma_layer_units(args->layer), SAVED_DOUBLES);
   status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, needed, error);
   if (status) return status;
   norma_saved *saved = args->saved ? args->saved : (norma_saved *)workspace.doubles;
@@ -152,6 +149,10 @@ norma_status norma_forward(const norma_forward_args *args, norma_error *error) {
   if (args->y) norma_apply_forward(&call, saved);
   norma_workspace_close(&workspace);
   return NORMA_OK;
+}
+
+norma_status norma_forward(const norma_forward_args *args, norma_error *error) {
+  return norma_run(forward, args, error);
 }
 
 /* ----------------------------------------------------------------------------------------------------- backward --- */
@@ -194,12 +195,13 @@ size_t norma_backward_workspace(const norma_backward_args *args) {
   return norma_workspace_bytes(norma_layer_units(args->layer), SAVED_DOUBLES + PAIR_DOUBLES);
 }
 
-norma_status norma_backward(const norma_backward_args *args, norma_error *error) {
+static norma_status backward(const void *arguments, norma_error *error) {
+  const norma_backward_args *args = arguments;
   norma_call call;
   norma_workspace workspace;
   norma_status status = norma_check_backward(args, &call, error);
   if (status) return status;
-  size_t needed = norma_backward_workspace(args);
+  size_t needed = norma_workspace_bytes(norma_layer_units(args->layer), SAVED_DOUBLES + PAIR_DOUBLES);
   status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, needed, error);
   if (status) return status;
   norma_saved *own = (norma_saved *)workspace.doubles;
@@ -213,4 +215,8 @@ norma_status norma_backward(const norma_backward_args *args, norma_error *error)
   }
   norma_workspace_close(&workspace);
   return NORMA_OK;
+}
+
+norma_status norma_backward(const norma_backward_args *args, norma_error *error) {
+  return norma_run(backward, args, error);
 }

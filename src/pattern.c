@@ -68,7 +68,7 @@ static norma_status read_pattern(items *list, const char *pattern, norma_error *
       bracket = true;
       bracket_inside = parentheses;
       c++;
-    } else if (mark == ']' && bracket && bracket_inside == parentheses) {
+    } else if (mark == ']' && bracket && c[-1] != '[' && bracket_inside == parentheses) {
       bracket = false;
       c++;
     } else if (mark == '(' && !parentheses) {
@@ -337,9 +337,9 @@ static void put_affine(text *out, const norma_layer *layer) {
     for (int a = first; a < end; a++) count += (layer->axes[a].bits & NORMA_AFFINE) != 0;
     for (int a = first; a < end; a++) {
       if (!(layer->axes[a].bits & NORMA_AFFINE)) continue;
-      put(out, done > 0 ? " " : out->length > 0 ? (count > 1 ? " (" : " ") : count > 1 ? "(" : "");
+      put(out, out->length > 0 ? " " : "");
+      put(out, count > 1 && done++ == 0 ? "(" : "");
       put(out, layer->axes[a].name);
-      done++;
     }
     if (count > 1) put(out, ")");
   }
@@ -349,13 +349,18 @@ norma_status norma_layer_format(const norma_layer *layer, char *pattern, size_t 
                                 size_t affine_size, norma_error *error) {
   norma_status status = norma_layer_check(layer, "layer", error);
   if (status) return status;
-  text one = {pattern, pattern ? pattern_size : 0, 0}, two = {affine, affine ? affine_size : 0, 0};
+  text one = {pattern, pattern ? pattern_size : 0, 0}, two = {affine, affine ? affine_size : 0, 0}, measured = {0};
+  put_pattern(&measured, layer);
+  if (pattern && measured.length >= pattern_size)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "pattern_size is %zu, %zu are needed", pattern_size,
+                      measured.length + 1);
+  measured.length = 0;
+  put_affine(&measured, layer);
+  if (affine && measured.length >= affine_size)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "affine_size is %zu, %zu are needed", affine_size,
+                      measured.length + 1);
+  if (affine) affine[0] = '\0';
   put_pattern(&one, layer);
   put_affine(&two, layer);
-  if (pattern && one.length >= pattern_size)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "pattern_size is %zu, %zu are needed", pattern_size, one.length + 1);
-  if (affine && two.length >= affine_size)
-    return norma_fail(error, NORMA_BAD_ARGUMENT, "affine_size is %zu, %zu are needed", affine_size, two.length + 1);
-  if (affine && two.length == 0) affine[0] = '\0';
   return NORMA_OK;
 }

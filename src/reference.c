@@ -169,6 +169,12 @@ static void sum_gradients(const norma_call *call, unit *units, real *dweight, re
   }
 }
 
+/* Inf or NaN in dy, too, makes dx of its unit NaN. */
+static void poison(unit *units, int64_t count) {
+  for (int64_t k = 0; k < count; k++)
+    if (!isfinite(units[k].sum_q_xhat) || !isfinite(units[k].sum_q)) units[k].sum_q = units[k].sum_q_xhat = NAN;
+}
+
 static real input_gradients(const norma_call *call, unit *units, double *dx) {
   real largest = 0, m = (real)norma_layer_unit_elements(call->layer), alpha = (real)call->alpha;
   for (int64_t i = 0; i < norma_layer_elements(call->layer); i++) {
@@ -193,12 +199,13 @@ static void backward(const norma_call *call, unit *units, real *sums, const norm
   norma_type type = norma_param_type(call->type);
   put_gradient_bounds(type, out->dweight, out->dweight_bound, params, largest[0]);
   put_gradient_bounds(type, out->dbias, out->dbias_bound, params, largest[1]);
+  poison(units, norma_layer_units(call->layer));
   real largest_dx = input_gradients(call, units, out->dx);
   put_gradient_bounds(call->type, out->dx, out->dx_bound, norma_layer_elements(call->layer), largest_dx);
 }
 
-static void style_gradients(const norma_call *style, unit *units, norma_type type, real alpha, const real *dgamma,
-                            const real *dbeta, const norma_reference *out) {
+static void style_gradients(const norma_call *style, unit *units, real alpha, const real *dgamma, const real *dbeta,
+                            const norma_reference *out) {
   real largest = 0, m = (real)norma_layer_unit_elements(style->layer);
   for (int64_t j = 0; j < norma_layer_elements(style->layer); j++) {
     const unit *u = unit_of(style, units, j);
@@ -208,27 +215,28 @@ static void style_gradients(const norma_call *style, unit *units, norma_type typ
     if (out->dstyle) out->dstyle[j] = (double)(through_mean + through_std);
     largest = larger(larger(largest, through_mean), through_std);
   }
-  put_gradient_bounds(type, out->dstyle, out->dstyle_bound, norma_layer_elements(style->layer), largest);
+  put_gradient_bounds(style->type, out->dstyle, out->dstyle_bound, norma_layer_elements(style->layer), largest);
 }
 
 /* ------------------------------------------------------------------------------------------------- the four calls */
 
-/* Runs under the standard rounding mode, of x87 too, which computes long double where there is one. */
+/* Runs in the standard mode, of x87 too, which computes long double where there is one. */
 typedef struct mode {
+  fenv_t all;
   norma_float_env env;
-  int rounding;
 } mode;
 
 static mode enter(void) {
-  mode before = {norma_float_enter(), fegetround()};
+  mode before;
+  feholdexcept(&before.all);
   fesetround(FE_TONEAREST);
+  before.env = norma_float_enter();
   return before;
 }
 
-static norma_status leave(mode before, bool enough, norma_error *error) {
-  fesetround(before.rounding);
-  norma_float_leave(before.env);
-  return enough ? NORMA_OK : norma_fail(error, NORMA_NO_MEMORY, "the reference could not allocate its sums");
+static void leave(const mode *before) {
+  norma_float_leave(before->env);
+  fesetenv(&before->all);
 }
 
 static real *sums_for(const norma_layer *layer) {
@@ -240,60 +248,67 @@ static norma_status check_out(norma_status status, const norma_reference *out, n
   if (status) return status;
   if (!out) return norma_fail(error, NORMA_BAD_ARGUMENT, "out is NULL");
   if (out->size == sizeof *out) return NORMA_OK;
-  return norma_fail(error, NORMA_BAD_ARGUMENT, "out->size is %zu, must be sizeof(norma_reference) = %zu", out->size,
-                    sizeof *out);
+  return norma_fail(error, NORMA_BAD_ARGUMENT, "out->size is %zu, must be %zu", out->size, sizeof *out);
+}
+
+static norma_status no_memory(norma_error *error) {
+  return norma_fail(error, NORMA_NO_MEMORY, "the reference could not allocate its sums");
 }
 
 norma_status norma_reference_forward(const norma_forward_args *args, const norma_reference *out, norma_error *error) {
   norma_call call;
-  norma_status status = check_out(norma_check_forward(args, &call, error), out, error);
-  if (status) return status;
   mode before = enter();
-  unit *units = measure(&call);
+  norma_status status = check_out(norma_check_forward(args, &call, error), out, error);
+  unit *units = status ? NULL : measure(&call);
   if (units) forward(&call, units, out);
+  else if (!status) status = no_memory(error);
   free(units);
-  return leave(before, units, error);
+  leave(&before);
+  return status;
 }
 
 norma_status norma_reference_backward(const norma_backward_args *args, const norma_reference *out, norma_error *error) {
   norma_call call;
-  norma_status status = check_out(norma_check_backward(args, &call, error), out, error);
-  if (status) return status;
   mode before = enter();
-  unit *units = measure(&call);
-  real *sums = sums_for(call.layer);
-  bool enough = units && sums;
-  if (enough) backward(&call, units, sums, out);
+  norma_status status = check_out(norma_check_backward(args, &call, error), out, error);
+  unit *units = status ? NULL : measure(&call);
+  real *sums = status ? NULL : sums_for(call.layer);
+  if (units && sums) backward(&call, units, sums, out);
+  else if (!status) status = no_memory(error);
   free(units);
   free(sums);
-  return leave(before, enough, error);
+  leave(&before);
+  return status;
 }
 
 /* AdaIN: the norm of the content with the style's sigma and mean. */
-static norma_status adain(const norma_adain_args *args, bool is_backward, const norma_reference *out,
-                          norma_error *error) {
-  norma_adain_call made;
-  norma_status status = check_out(norma_check_adain(args, is_backward, &made, error), out, error);
-  if (status) return status;
-  mode before = enter();
-  int64_t count = norma_layer_units(&made.content_layer);
-  unit *content = measure(&made.content), *style = measure(&made.style);
-  real *sums = sums_for(&made.content_layer);
-  bool enough = content && style && sums;
-  for (int64_t k = 0; enough && k < count; k++) {
+static void adain_units(norma_adain_call *made, unit *content, unit *style, real *sums, bool is_backward,
+                        const norma_reference *out) {
+  int64_t count = norma_layer_units(&made->content_layer);
+  for (int64_t k = 0; k < count; k++) {
     content[k].sigma = style[k].rstd == 0 ? 0 : 1 / style[k].rstd;
     content[k].shift = style[k].first + style[k].mean;
   }
-  if (enough) {
-    norma_reference only_dx = {.size = sizeof only_dx, .dx = out->dx, .dx_bound = out->dx_bound};
-    if (is_backward) backward(&made.content, content, sums, &only_dx);
-    else forward(&made.content, content, out);
-    if (is_backward) style_gradients(&made.style, style, args->type, (real)made.content.alpha, sums, sums + count, out);
-  }
+  norma_reference only_dx = {.size = sizeof only_dx, .dx = out->dx, .dx_bound = out->dx_bound};
+  if (!is_backward) forward(&made->content, content, out);
+  else backward(&made->content, content, sums, &only_dx);
+  if (is_backward) style_gradients(&made->style, style, (real)made->content.alpha, sums, sums + count, out);
+}
+
+static norma_status adain(const norma_adain_args *args, bool is_backward, const norma_reference *out,
+                          norma_error *error) {
+  norma_adain_call made;
+  mode before = enter();
+  norma_status status = check_out(norma_check_adain(args, is_backward, &made, error), out, error);
+  unit *content = status ? NULL : measure(&made.content), *style = status ? NULL : measure(&made.style);
+  real *sums = status ? NULL : sums_for(&made.content_layer);
+  if (content && style && sums) adain_units(&made, content, style, sums, is_backward, out);
+  else if (!status) status = no_memory(error);
   free(content);
   free(style);
   free(sums);
-  return leave(before, enough, error);
+  leave(&before);
+  return status;
 }
 
 norma_status norma_reference_adain(const norma_adain_args *args, const norma_reference *out, norma_error *error) {

@@ -14,7 +14,7 @@ size_t norma_workspace_bytes(int64_t units, int doubles_per_unit) {
 norma_status norma_workspace_open(norma_workspace *made, void *given, size_t given_size, size_t needed,
                                   norma_error *error) {
   *made = (norma_workspace){0};
-  if (given && given_size < needed)
+  if (given && (given_size < needed || needed == SIZE_MAX))
     return norma_fail(error, NORMA_NO_MEMORY, "workspace_size is %zu, %zu are needed", given_size, needed);
   char *start = given ? given : (made->owned = malloc(needed));
   if (!start) return norma_fail(error, NORMA_NO_MEMORY, "a workspace of %zu bytes could not be allocated", needed);

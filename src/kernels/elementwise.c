@@ -70,11 +70,6 @@ static void times_weight(const job *j, int64_t first, int64_t n, double by, doub
     for (int64_t i = 0; i < n; i++) values[i] *= by;
 }
 
-static void blend(double alpha, int64_t n, const double *other, double *values) {
-  if (alpha == 1) return;
-  for (int64_t i = 0; i < n; i++) values[i] = alpha * values[i] + (1 - alpha) * other[i];
-}
-
 /* y, times a power of two that is 1 unless y overflows on the way. */
 static void forward_block(const job *j, int64_t first, int64_t n, double by, double *y) {
   double x[NORMA_BLOCK], bias[NORMA_BLOCK], params_by = by * j->call->param_scale;
@@ -88,7 +83,8 @@ static void forward_block(const job *j, int64_t first, int64_t n, double by, dou
   }
   if (by != 1)
     for (int64_t i = 0; i < n; i++) x[i] *= by;
-  blend(j->call->alpha, n, x, y);
+  double alpha = j->call->alpha;
+  for (int64_t i = 0; alpha != 1 && i < n; i++) y[i] = alpha * y[i] + (1 - alpha) * x[i];
 }
 
 /* In float64 gamma * xhat + beta may overflow although the sum does not. Far from overflow the same sum has the same
@@ -118,7 +114,7 @@ static void backward_range(void *context, int64_t begin, int64_t end) {
   const job *j = context;
   for (int64_t first = begin; first < end; first += NORMA_BLOCK) {
     double dy[NORMA_BLOCK], dx[NORMA_BLOCK], x[NORMA_BLOCK], q[NORMA_BLOCK], q_xhat[NORMA_BLOCK];
-    double rstd[NORMA_BLOCK], gain[NORMA_BLOCK];
+    double rstd[NORMA_BLOCK], gain[NORMA_BLOCK], alpha = j->call->alpha;
     int64_t n = end - first < NORMA_BLOCK ? end - first : NORMA_BLOCK;
     norma_walk_gather(&j->dy, 0, first, n, dy);
     norma_walk_gather(&j->rstd, 0, first, n, rstd);
@@ -133,8 +129,8 @@ static void backward_range(void *context, int64_t begin, int64_t end) {
       for (int64_t i = 0; i < n; i++) dx[i] = (dx[i] - q[i]) - x[i] * q_xhat[i];
     }
     /* One factor at a time: rstd * gain alone may overflow where the product does not. */
-    for (int64_t i = 0; i < n; i++) dx[i] = dx[i] * rstd[i] * gain[i];
-    blend(j->call->alpha, n, dy, dx);
+    for (int64_t i = 0; i < n; i++) dx[i] = dx[i] * rstd[i] * alpha * gain[i];
+    for (int64_t i = 0; alpha != 1 && i < n; i++) dx[i] += (1 - alpha) * dy[i];
     norma_walk_scatter(&j->dx, 0, first, n, dx);
   }
 }

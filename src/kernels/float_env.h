@@ -26,11 +26,13 @@ typedef uint64_t norma_float_env;
 static inline norma_float_env norma_float_enter(void) {
   norma_float_env before;
   __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-  __asm__ volatile("msr fpcr, %0" : : "r"((norma_float_env)0));
+  __asm__ volatile("msr fpcr, %0" : : "r"((norma_float_env)0) : "memory");
   return before;
 }
 
-static inline void norma_float_leave(norma_float_env before) { __asm__ volatile("msr fpcr, %0" : : "r"(before)); }
+static inline void norma_float_leave(norma_float_env before) {
+  __asm__ volatile("msr fpcr, %0" : : "r"(before) : "memory");
+}
 
 #else
 #include <fenv.h>

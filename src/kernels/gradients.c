@@ -42,11 +42,11 @@ static void gradient_stretch(void *context, const norma_reduction *r, const int6
     gather(r, at->mean_lo, offset, first + i, count, mean_lo);
     gather(r, at->rstd, offset, first + i, count, rstd);
     gather(r, at->scale, offset, first + i, count, scale);
+    for (int64_t k = 0; c->by != 1 && k < count; k++) q[k] *= c->by;
     if (at->weight >= 0) {
       gather(r, at->weight, offset, first + i, count, weight);
       for (int64_t k = 0; k < count; k++) q[k] *= weight[k] + c->job->call->weight_offset;
     }
-    for (int64_t k = 0; c->by != 1 && k < count; k++) q[k] *= c->by;
     for (int64_t k = 0; k < count; k++) {
       x[k] = q[k] * (((x[k] * scale[k] - mean[k]) - mean_lo[k]) * rstd[k]);
       q[k] = rstd[k] == rstd[k] ? q[k] - c->pivot * c->by : rstd[k]; /* a unit with a NaN poisons both gradients */
@@ -71,18 +71,17 @@ static job job_make(const norma_call *call, const norma_saved *saved, norma_exte
   return j;
 }
 
-/* The two sums of a column, each over its divisor. */
+/* The two sums of a column, each over its divisor; float64 sums that overflow are tried again, smaller. */
 static norma_pair column_means(const job *j, int64_t at, double pivot, double m_q, double m_q_xhat) {
-  norma_pair means;
-  double by = 1;
-  do {
+  norma_pair means = {INFINITY, INFINITY};
+  for (double by = 1; by > 0x1p-1000; by *= 0x1p-512) {
     column c = {j, pivot, by};
     norma_partial total;
     norma_reduce(&j->reduction, at, gradient_stretch, &c, &total);
-    means.q = (total.first.hi + total.first.lo) / m_q / by;
-    means.q_xhat = (total.second.hi + total.second.lo) / m_q_xhat / by;
-    by *= 0x1p-512;
-  } while (j->call->type == NORMA_F64 && by > 0x1p-1000 && !(isfinite(means.q) && isfinite(means.q_xhat)));
+    if (!isfinite(means.q)) means.q = (total.first.hi + total.first.lo) / m_q / by;
+    if (!isfinite(means.q_xhat)) means.q_xhat = (total.second.hi + total.second.lo) / m_q_xhat / by;
+    if (j->call->type != NORMA_F64 || (isfinite(means.q) && isfinite(means.q_xhat))) break;
+  }
   return means;
 }
 
@@ -94,7 +93,10 @@ static void sum_units(void *context, int64_t begin, int64_t end) {
     double pivot = norma_reduction_first(&j->reduction, j->at.dy, unit);
     if (j->at.weight >= 0) pivot *= norma_reduction_first(&j->reduction, j->at.weight, unit) + j->call->weight_offset;
     j->means[unit] = column_means(j, unit, pivot, m, m - j->call->ddof);
-    j->means[unit].q = layer->rms ? 0 : pivot + j->means[unit].q;
+    double q = pivot + j->means[unit].q;
+    j->means[unit].q = layer->rms ? 0 : q;
+    /* Inf or NaN in dy makes dx of its unit NaN, as it does in x. */
+    if (!isfinite(q) || !isfinite(j->means[unit].q_xhat)) j->means[unit].q = NAN;
   }
 }
 

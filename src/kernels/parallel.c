@@ -3,6 +3,13 @@
 
 #include "float_env.h"
 
+norma_status norma_run(norma_body *body, const void *args, norma_error *error) {
+  norma_float_env env = norma_float_enter();
+  norma_status status = body(args, error);
+  norma_float_leave(env);
+  return status;
+}
+
 typedef struct pieces {
   int64_t total, count;
   norma_range *range;

@@ -88,7 +88,7 @@ static double rescue_scale(const norma_call *call, const norma_reduction *r, int
   if (isfinite(m->mean) && isfinite(var) && var + call->eps > 1e-270) return 1;
   norma_reduce(r, column, largest_stretch, &largest, &unused);
   if (!(largest > 0) || !isfinite(largest)) return 1;
-  frexp(largest, &exponent);
+  frexp(fmax(largest, sqrt(call->eps)), &exponent); /* eps is scaled too, and must not overflow */
   return ldexp(1, exponent > 1000 ? -1000 : exponent < -1000 ? 1000 : -exponent);
 }
 

@@ -9,18 +9,27 @@ bool norma_varies(const norma_axis *axis, norma_extent extent) {
   }
 }
 
+/* Saturates; the checks refuse what does. */
+static int64_t times(int64_t stride, int64_t count) {
+  if (count == 1) return stride;
+  if (stride > INT64_MAX / count || stride < -(INT64_MAX / count)) return INT64_MAX;
+  return stride * count;
+}
+
 norma_operand norma_bind(const norma_layer *layer, norma_extent extent, const void *data, norma_type type,
                          const int64_t *strides) {
   norma_operand operand = {.data = (char *)data, .type = type};
   int64_t dense = 1, within = 1;
+  /* What is absent or empty is never read, and its strides may be anything. */
+  for (int a = 0; a < layer->axis_count; a++)
+    if (!data || (layer->axes[a].length == 0 && norma_varies(&layer->axes[a], extent))) strides = NULL;
   int dim = -1;
   for (int a = layer->axis_count - 1; a >= 0; a--) {
     const norma_axis *axis = &layer->axes[a];
     if (axis->dim != dim) within = 1; /* the innermost axis of a dimension has that dimension's stride */
     dim = axis->dim;
     if (!norma_varies(axis, extent)) continue;
-    /* An axis of at most one element is never stepped along; its stride may be anything, also an overflow. */
-    operand.stride[a] = axis->length <= 1 ? 0 : strides ? strides[dim] * within : dense;
+    if (axis->length > 1) operand.stride[a] = strides ? times(strides[dim], within) : dense;
     if (axis->length > 0) {
       within *= axis->length;
       dense *= axis->length;
