@@ -1,8 +1,6 @@
 /* A norm with given statistics folded into the linear operator before it. */
 #include "kernels/kernels.h"
 
-#include <math.h>
-
 /* Foldable means: one mean and at most one gamma per channel, dimension 1, whatever the sample and the position. */
 static norma_status check_layer(const norma_layer *layer, int64_t *channels, norma_error *error) {
   norma_status status = norma_layer_check(layer, "layer", error);
@@ -59,37 +57,6 @@ static norma_status check_operator(const norma_fold_args *a, int64_t channels, n
   return NORMA_OK;
 }
 
-static double read(norma_type type, const void *array, int64_t i, double absent) {
-  double value = absent;
-  if (array) norma_load(type, (const char *)array + i * (int64_t)norma_type_size(type), 0, &value, 1);
-  return value;
-}
-
-static void write(norma_type type, void *array, int64_t i, double value) {
-  if (array) norma_store(type, &value, (char *)array + i * (int64_t)norma_type_size(type), 0, 1);
-}
-
-static void scale_and_shift(const norma_fold_args *a, double eps, int64_t c, double *scale, double *shift) {
-  double v = read(a->type, a->var, c, 0) + eps;
-  double gamma = read(a->type, a->gamma, c, 1) + (a->gamma && a->flags & NORMA_WEIGHT_PLUS_ONE ? 1 : 0);
-  *scale = v == 0 ? 0 : gamma / sqrt(v);
-  *shift = read(a->type, a->beta, c, 0) - read(a->type, a->mean, c, 0) * *scale;
-}
-
-/* weight[i] of a convolution belongs to output channel i / (in/groups * kernel); a transposed one counts its input
- * channels outside and, inside, the output channels of that input's group. */
-static int64_t output_channel(const norma_fold_args *a, int64_t groups, int64_t kernel, int64_t i) {
-  if (a->op != NORMA_CONV_TRANSPOSE) return i / (a->in_channels / groups * kernel);
-  int64_t per_group = a->out_channels / groups, input = i / (per_group * kernel);
-  return input / (a->in_channels / groups) * per_group + i / kernel % per_group;
-}
-
-static int64_t weight_count(const norma_fold_args *a) {
-  int64_t groups = a->groups ? a->groups : 1, kernel = a->kernel_elements ? a->kernel_elements : 1;
-  return a->op == NORMA_CONV_TRANSPOSE ? a->in_channels * (a->out_channels / groups) * kernel
-                                       : a->out_channels * (a->in_channels / groups) * kernel;
-}
-
 /* One dense array of n elements, as a layer of one axis and an argument on it. */
 static norma_argument dense(norma_layer *layer, const char *name, const void *data, norma_type type, int64_t n,
                             norma_role role) {
@@ -101,7 +68,7 @@ static norma_argument dense(norma_layer *layer, const char *name, const void *da
 static norma_status check_arrays(const norma_fold_args *a, int64_t channels, norma_error *error) {
   norma_layer c, w;
   bool op = a->op != NORMA_SCALE_SHIFT;
-  int64_t weights = op ? weight_count(a) : 0;
+  int64_t weights = op ? norma_fold_weight_count(a) : 0;
   const norma_argument list[] = {
       dense(&c, "mean", a->mean, a->type, channels, NORMA_INPUT),
       dense(&c, "var", a->var, a->type, channels, NORMA_INPUT),
@@ -115,21 +82,6 @@ static norma_status check_arrays(const norma_fold_args *a, int64_t channels, nor
       dense(&w, "folded_weight", a->folded_weight, a->op_type, weights, NORMA_IN_PLACE),
   };
   return norma_check_arguments(list, op ? 10 : 6, error);
-}
-
-static void fold_operator(const norma_fold_args *a, double eps, int64_t channels) {
-  int64_t groups = a->groups ? a->groups : 1, kernel = a->kernel_elements ? a->kernel_elements : 1;
-  double scale = 0, shift;
-  for (int64_t i = 0, last = -1; i < weight_count(a); i++) {
-    int64_t c = output_channel(a, groups, kernel, i);
-    if (c != last) scale_and_shift(a, eps, c, &scale, &shift);
-    last = c;
-    write(a->op_type, a->folded_weight, i, read(a->op_type, a->weight, i, 0) * scale);
-  }
-  for (int64_t c = 0; c < channels; c++) {
-    scale_and_shift(a, eps, c, &scale, &shift);
-    write(a->op_type, a->folded_bias, c, read(a->op_type, a->bias, c, 0) * scale + shift);
-  }
 }
 
 static norma_status fold(const void *arguments, norma_error *error) {
@@ -151,16 +103,10 @@ static norma_status fold(const void *arguments, norma_error *error) {
                       a->mean ? "var" : "mean");
   status = check_arrays(a, channels, error);
   for (int64_t c = 0; !status && c < channels; c++)
-    if (read(a->type, a->var, c, 0) < 0)
+    if (norma_load_one(a->type, a->var, c, 0) < 0)
       status = norma_fail(error, NORMA_BAD_ARGUMENT, "var[%lld] is %g, a variance must not be negative", (long long)c,
-                          read(a->type, a->var, c, 0));
-  for (int64_t c = 0; !status && c < channels; c++) {
-    double scale, shift;
-    scale_and_shift(a, eps, c, &scale, &shift);
-    write(NORMA_F64, a->scale, c, scale);
-    write(NORMA_F64, a->shift, c, shift);
-  }
-  if (!status && a->op != NORMA_SCALE_SHIFT) fold_operator(a, eps, channels);
+                          norma_load_one(a->type, a->var, c, 0));
+  if (!status) norma_fold_channels(a, eps, channels);
   return status;
 }
 

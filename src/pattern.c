@@ -39,15 +39,13 @@ static bool read_name(const char **text, char name[NORMA_NAME_SIZE]) {
   return true;
 }
 
-static bool is_ellipsis(const item *it) { return it->name[0] == '.'; }
-
 static norma_status add_item(items *list, const char *pattern, const item *it, norma_error *error) {
   if (list->count == NORMA_MAX_AXES)
     return norma_fail(error, NORMA_BAD_PATTERN, "pattern '%.80s' has more than %d axes", pattern, NORMA_MAX_AXES);
   for (int i = 0; i < list->count; i++)
     if (strcmp(list->item[i].name, it->name) == 0)
       return norma_fail(error, NORMA_BAD_PATTERN, "pattern '%.80s' names '%s' twice", pattern, it->name);
-  if (is_ellipsis(it)) {
+  if (it->name[0] == '.') {
     if (it->in_parentheses)
       return norma_fail(error, NORMA_BAD_PATTERN, "pattern '%.80s' has '...' inside parentheses", pattern);
     list->ellipsis = list->count;
@@ -61,37 +59,33 @@ static norma_status read_pattern(items *list, const char *pattern, norma_error *
   int in_this = 0;
   list->ellipsis = -1;
   for (const char *c = pattern; *c;) {
-    char mark = *c;
-    if (is_space(mark)) {
-      c++;
-    } else if (mark == '[' && !bracket) {
+    bool inner = bracket && bracket_inside;
+    if (*c == '[' && !bracket) {
       bracket = true;
       bracket_inside = parentheses;
-      c++;
-    } else if (mark == ']' && bracket && c[-1] != '[' && bracket_inside == parentheses) {
+    } else if (*c == ']' && bracket && bracket_inside == parentheses && c[-1] != '[') {
       bracket = false;
-      c++;
-    } else if (mark == '(' && !parentheses) {
+    } else if (*c == '(' && !parentheses) {
       parentheses = true;
       in_this = 0;
-      c++;
-    } else if (mark == ')' && parentheses && !(bracket && bracket_inside)) {
-      if (in_this == 0) return norma_fail(error, NORMA_BAD_PATTERN, "pattern '%.80s' has empty parentheses", pattern);
+    } else if (*c == ')' && parentheses && in_this > 0 && !inner) {
       parentheses = false;
       list->dims++;
-      c++;
-    } else {
+    } else if (!is_space(*c)) {
       item it = {.shared = bracket, .dim = list->dims, .in_parentheses = parentheses};
       if (!read_name(&c, it.name))
-        return norma_fail(error, NORMA_BAD_PATTERN,
-                          "pattern '%.80s' cannot be read at '%.20s': names of up to %d letters "
-                          "and digits, brackets and parentheses that close in turn are right",
-                          pattern, c, NORMA_NAME_SIZE - 1);
+        return norma_fail(
+            error, NORMA_BAD_PATTERN,
+            "pattern '%.80s' cannot be read at '%.20s': names of up to %d letters and digits, brackets and "
+            "parentheses that hold some and close in turn are right",
+            pattern, c, NORMA_NAME_SIZE - 1);
       norma_status status = add_item(list, pattern, &it, error);
       if (status) return status;
       if (parentheses) in_this++;
       else list->dims++;
+      continue;
     }
+    c++;
   }
   if (bracket || parentheses)
     return norma_fail(error, NORMA_BAD_PATTERN, "pattern '%.80s' does not close its '%c'", pattern,
@@ -123,7 +117,7 @@ static norma_status place_axes(norma_layer *layer, const items *list, const char
                       list->dims - (list->ellipsis >= 0), layer->ndim);
   for (int i = 0; i < list->count; i++) {
     const item *it = &list->item[i];
-    bool many = is_ellipsis(it);
+    bool many = it->name[0] == '.';
     if (many) ellipsis_axes[0] = layer->axis_count, ellipsis_axes[1] = layer->axis_count + spread;
     for (int s = 0; s < (many ? spread : 1); s++) {
       if (layer->axis_count == NORMA_MAX_AXES)

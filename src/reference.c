@@ -28,10 +28,7 @@ static int64_t place(const norma_layer *layer, norma_extent extent, const int64_
 
 static real read_along(const norma_layer *layer, norma_extent extent, const norma_operand *from, int64_t i,
                        double absent) {
-  double value = absent;
-  int64_t item = (int64_t)norma_type_size(from->type);
-  if (from->data) norma_load(from->type, from->data + place(layer, extent, from->stride, i) * item, 0, &value, 1);
-  return value;
+  return norma_load_one(from->type, from->data, place(layer, extent, from->stride, i), absent);
 }
 
 /* What element i of the tensor finds in an array. */
@@ -255,14 +252,22 @@ static norma_status no_memory(norma_error *error) {
   return norma_fail(error, NORMA_NO_MEMORY, "the reference could not allocate its sums");
 }
 
+static norma_status run(norma_status status, const norma_call *call, bool is_backward, const norma_reference *out,
+                        norma_error *error) {
+  status = check_out(status, out, error);
+  unit *units = status ? NULL : measure(call);
+  real *sums = status ? NULL : sums_for(call->layer);
+  if (units && sums) is_backward ? backward(call, units, sums, out) : forward(call, units, out);
+  else if (!status) status = no_memory(error);
+  free(units);
+  free(sums);
+  return status;
+}
+
 norma_status norma_reference_forward(const norma_forward_args *args, const norma_reference *out, norma_error *error) {
   norma_call call;
   mode before = enter();
-  norma_status status = check_out(norma_check_forward(args, &call, error), out, error);
-  unit *units = status ? NULL : measure(&call);
-  if (units) forward(&call, units, out);
-  else if (!status) status = no_memory(error);
-  free(units);
+  norma_status status = run(norma_check_forward(args, &call, error), &call, false, out, error);
   leave(&before);
   return status;
 }
@@ -270,13 +275,7 @@ norma_status norma_reference_forward(const norma_forward_args *args, const norma
 norma_status norma_reference_backward(const norma_backward_args *args, const norma_reference *out, norma_error *error) {
   norma_call call;
   mode before = enter();
-  norma_status status = check_out(norma_check_backward(args, &call, error), out, error);
-  unit *units = status ? NULL : measure(&call);
-  real *sums = status ? NULL : sums_for(call.layer);
-  if (units && sums) backward(&call, units, sums, out);
-  else if (!status) status = no_memory(error);
-  free(units);
-  free(sums);
+  norma_status status = run(norma_check_backward(args, &call, error), &call, true, out, error);
   leave(&before);
   return status;
 }

@@ -54,8 +54,7 @@ static bool channel_statistics(const norma_running_args *args, int64_t channel, 
 
 static void move(norma_type type, void *running, int64_t channel, double weight_of_new, double value) {
   char *at = (char *)running + channel * (int64_t)norma_type_size(type);
-  double old;
-  norma_load(type, at, 0, &old, 1);
+  double old = norma_load_one(type, running, channel, 0);
   /* With weight 1 the old value is gone, also if it was not finite. */
   double moved = weight_of_new == 1 ? value : (1 - weight_of_new) * old + weight_of_new * value;
   norma_store(type, &moved, at, 0, 1);
@@ -89,8 +88,7 @@ static norma_status check_values(const norma_running_args *args, norma_error *er
       return norma_fail(error, NORMA_BAD_ARGUMENT, "moments[%lld] has count %lld and m2 %g, must not be negative",
                         (long long)i, (long long)args->moments[i].count, args->moments[i].m2);
   for (int64_t c = 0; args->running_var && c < args->channels; c++) {
-    double old;
-    norma_load(args->type, (const char *)args->running_var + c * (int64_t)norma_type_size(args->type), 0, &old, 1);
+    double old = norma_load_one(args->type, args->running_var, c, 0);
     if (old < 0)
       return norma_fail(error, NORMA_BAD_ARGUMENT, "running_var[%lld] is %g, a variance must not be negative",
                         (long long)c, old);

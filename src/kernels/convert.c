@@ -77,6 +77,12 @@ void norma_load(norma_type type, const void *from, int64_t stride, double *to, i
   }
 }
 
+double norma_load_one(norma_type type, const void *array, int64_t i, double absent) {
+  double value = absent;
+  if (array) norma_load(type, (const char *)array + i * (int64_t)norma_type_size(type), 0, &value, 1);
+  return value;
+}
+
 void norma_store(norma_type type, const double *from, void *to, int64_t stride, int64_t n) {
   switch (type) {
     case NORMA_F32: {

@@ -10,6 +10,8 @@
 /* n elements, `stride` apart; every NaN written is the canonical quiet NaN of its type. */
 void norma_load(norma_type type, const void *from, int64_t stride, double *to, int64_t n);
 void norma_store(norma_type type, const double *from, void *to, int64_t stride, int64_t n);
+/* Element i of a dense array, or `absent` if there is no array. */
+double norma_load_one(norma_type type, const void *array, int64_t i, double absent);
 
 /* The summation tree, on consecutive positions (docs/accuracy.md): a quarter is 16 positions, position i in lane
  * i mod 4; quarter k goes to accumulator k mod 4; a stretch of 4096 positions ends as (A0 + A1) + (A2 + A3). */
@@ -115,5 +117,9 @@ void norma_param_gradients(const norma_call *call, const norma_saved *saved);
 /* elementwise.c: y, and dx, of every element; means is NULL with given statistics. */
 void norma_apply_forward(const norma_call *call, const norma_saved *saved);
 void norma_apply_backward(const norma_call *call, const norma_saved *saved, const norma_pair *means);
+
+/* fold.c: the operator's weights, counted and folded; the arguments are checked. */
+int64_t norma_fold_weight_count(const norma_fold_args *args);
+void norma_fold_channels(const norma_fold_args *args, double eps, int64_t channels);
 
 #endif
