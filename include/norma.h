@@ -29,13 +29,15 @@
  *
  * THE RULES, the same in every layer
  *
- *     a unit of 0 elements          y is empty, parameter gradients are 0, moments have count 0 and update nothing
+ *     a unit of 0 elements          y is empty, parameter gradients are 0, moments have count 0 and update nothing;
+ *                                   its mean and var are written as 0
  *     a unit of 1 element           y = beta, dx = 0, dgamma += 0, dbeta += dy (RMS: its formula);
  *                                   with NORMA_REFUSE_SINGLE: NORMA_SINGLE_VALUE, nothing is written
  *     a constant unit               y = beta exactly, dgamma += 0 exactly, dx = rstd * (q - mean(q)), 0 for constant q
  *     variance 0 and eps 0          rstd = 0: y = beta, dx = 0
- *     NaN or Inf in a unit          y and dx of that unit are NaN, so are the parameter gradients it contributes to;
+ *     NaN or Inf in x of a unit     y and dx of that unit are NaN, so are the parameter gradients it contributes to;
  *                                   with given statistics elementwise, as IEEE arithmetic has it
+ *     NaN or Inf in dy of a unit    dx of that unit is NaN; its addends of dgamma and dbeta as IEEE arithmetic has it
  *     every NaN result              one canonical quiet NaN (sign 0, only the quiet bit set)
  *     eps negative or NaN, 0 groups, groups that do not divide the channels, a dimension of 0 channels for group norm,
  *     null pointers, sizes that overflow, a negative given variance, overlapping memory: an error that names the
@@ -46,7 +48,8 @@
  *     float32  |y - y*| <= 5e-7 (|gamma xhat| + |beta|) + 1e-14 |gamma| (1 + |mean| rstd) + 1e-37  for any finite input
  *     float64  |y - y*| <= 1e-14 (|gamma xhat| + |beta| + |gamma|) + 1e-305
  *     float16, bfloat16: the float32 result rounded once
- *     gradients: 1e-5 of the tensor's largest gradient + 1e-7 of its largest term (float64: 1e-12 of both)
+ *     gradients: 1e-5 of the tensor's largest gradient + 1e-7 of its largest term (float64: 1e-12 of both, where no
+ *     product dy * gamma or rstd * q leaves 1e-290 .. 1e290; docs/accuracy.md section 5 has the limits)
  *     The bits of a result depend on the values, the logical shape and the layer alone: not on the number of threads,
  *     the position in the batch, alignment or memory layout.
  *
@@ -54,14 +57,18 @@
  *
  *     Sizes and strides are int64_t and count elements. `strides` has one entry per dimension of the tensor, in the
  *     order of the shape, and NULL means dense row-major. Any permutation, slice or negative stride is fine: NHWC is
- *     shape {n,c,h,w} with strides {h*w*c, 1, w*c, c}. Stride 0 (a broadcast) is allowed on inputs only.
+ *     shape {n,c,h,w} with strides {h*w*c, 1, w*c, c}. A pointer addresses the element with all indices 0, also where
+ *     strides are negative. Inputs may be broadcast (stride 0) and may overlap each other; the strides of an output are
+ *     those of a permutation or slice of a dense tensor, and what lies between its elements is not touched.
+ *     float16 and bfloat16 are held as their 16 bits, in a uint16_t.
  *     Parameters and statistics are float32 whatever the type of the data; float64 with float64 data.
  *     In place: y may be x and dx may be dy, if pointer and strides are equal. No other output may share an element
  *     with anything. Pointers are aligned to their element.
  *     Structs start with their own size; all other fields may be zero, and zero means the default.
  *     Functions never print, abort or keep state; they allocate only a workspace that the caller did not give. All of
- *     them are thread-safe as long as no two calls write the same memory. The rounding mode and flush-to-zero of the
- *     calling thread are ignored and preserved.
+ *     them are thread-safe as long as no two calls write the same memory. The rounding mode, flush-to-zero and trap
+ *     settings of the calling thread are ignored and preserved, and no exception flags are left behind.
+ *     A workspace may have any alignment and contents; it overlaps nothing else, and one call at a time uses it.
  *     On error a function returns a status other than NORMA_OK, fills `error` (which may be NULL) and writes nothing.
  */
 #ifndef NORMA_H
@@ -124,7 +131,8 @@ NORMA_API norma_type norma_param_type(norma_type data_type);
 
 enum { NORMA_MAX_DIMS = 8, NORMA_MAX_AXES = 16, NORMA_NAME_SIZE = 16 };
 
-/* Strides of a dense tensor: row-major (NCHW for {n,c,h,w}), or channels last (NHWC: dimension 1 varies fastest). */
+/* Strides of a dense tensor (of a shape that norma_layer_parse accepts): row-major (NCHW for {n,c,h,w}), or channels last
+ * (NHWC: dimension 1 varies fastest). */
 NORMA_API void norma_strides_contiguous(int ndim, const int64_t *shape, int64_t *strides);
 NORMA_API void norma_strides_channels_last(int ndim, const int64_t *shape, int64_t *strides);
 
@@ -200,7 +208,7 @@ NORMA_API int64_t norma_layer_elements(const norma_layer *layer);
 /*
  * Statistics as a value: the number of elements, their mean (mean + mean_lo, so that it is held beyond float64) and
  * the sum of squared distances from it (m2 + m2_lo). All zero is the empty set. Of an RMS layer mean is 0 and m2 the
- * sum of squares. Moments merge exactly as sets do, up to rounding.
+ * sum of squares. Moments merge exactly as sets do, up to rounding. float64 data beyond about 1e150 can overflow m2.
  */
 typedef struct norma_moments {
   int64_t count;
@@ -251,28 +259,33 @@ typedef struct norma_running_args {
  *     running_mean[c] = (1 - f) * running_mean[c] + f * mean;     f: weight of the new value
  *     running_var[c]  = (1 - f) * running_var[c]  + f * var;      var as the convention has it
  *
- * A channel whose moments have count 0 stays as it was. An unbiased variance of 1 element is NORMA_SINGLE_VALUE.
+ * A channel whose moments have count 0 stays as it was. An unbiased variance of 1 element is NORMA_SINGLE_VALUE, a
+ * running variance that is negative already NORMA_BAD_ARGUMENT. On error no channel is changed.
  */
 NORMA_API norma_status norma_running_update(const norma_running_args *args, norma_error *error);
 
 /* ------------------------------------------------------------------------------------------ forward, backward --- */
 
-/* Your thread pool: calls task(context, i) for every i in 0..count-1, in any order, on any threads, and returns when
- * all are done. Results do not depend on it. */
+/* Your thread pool: calls task(context, i) once for every i in 0..count-1, in any order, on any threads, and returns
+ * when all are done. Results do not depend on it. run NULL: the calling thread. */
 typedef struct norma_threads {
   void (*run)(void *pool, int64_t count, void (*task)(void *context, int64_t index), void *context);
   void *pool;
 } norma_threads;
 
+/* Flags. A bit that a function does not know is an error. */
 enum {
   NORMA_EPS_ZERO = 1,         /* eps is really 0 (a zero field means the default) */
-  NORMA_REFUSE_SINGLE = 2,    /* one element per unit is an error, as in PyTorch's training mode */
-  NORMA_WEIGHT_PLUS_ONE = 4,  /* gamma = 1 + weight, added in float32 or wider (adaLN); dweight is the same */
+  NORMA_REFUSE_SINGLE = 2,    /* one element per unit is an error, as in PyTorch's training mode (not where
+                                 statistics are given) */
+  NORMA_WEIGHT_PLUS_ONE = 4,  /* gamma = 1 + weight, added in float32 or wider (adaLN); dweight is the same; forward,
+                                 backward and fold take it; without a weight it does nothing */
   NORMA_ALPHA_ZERO = 8,       /* AdaIN: alpha is really 0 */
   NORMA_STYLE_EPS_ZERO = 16   /* AdaIN: style_eps is really 0 */
 };
 
-/* What backward needs of a unit beyond x, at full precision: (scale * x - mean - mean_lo) * rstd is xhat. */
+/* What backward needs of a unit beyond x, at full precision: (scale * x - mean - mean_lo) * rstd is xhat. It belongs to
+ * that x, layer, type, eps and ddof. Backward reads x again, so a forward pass in place has to keep a copy of x. */
 typedef struct norma_saved {
   double mean, mean_lo, rstd, scale;
 } norma_saved;
@@ -299,7 +312,7 @@ typedef struct norma_forward_args {
   unsigned flags;
   const void *given_mean;    /* unit arrays: normalize with these (evaluation, frozen); both or none; */
   const void *given_var;     /* RMS: given_var alone, the mean square */
-  const int64_t *given_strides;
+  const int64_t *given_strides;  /* of both */
   void *mean, *rstd, *var;   /* unit arrays out, param type, rounded; each may be NULL. var is m2 / (m - ddof) */
   norma_saved *saved;        /* unit array out for norma_backward; may be NULL */
   norma_moments *moments;    /* unit array out for norma_running_update; not with given statistics; may be NULL */
@@ -318,8 +331,8 @@ typedef struct norma_forward_args {
  */
 NORMA_API norma_status norma_forward(const norma_forward_args *args, norma_error *error);
 
-/* Bytes of workspace that a call with these arguments needs, 0 if they are wrong. Reads layer and the plain fields; of
- * the other pointers only whether they are NULL. */
+/* Bytes of workspace that a call with these arguments needs, 0 if they are wrong: then the call says why. Fill in the
+ * other fields first; tensors are not read, and the size depends on the layer alone. */
 NORMA_API size_t norma_forward_workspace(const norma_forward_args *args);
 
 typedef struct norma_backward_args {

@@ -77,7 +77,7 @@ static norma_status read_pattern(items *list, const char *pattern, norma_error *
         return norma_fail(
             error, NORMA_BAD_PATTERN,
             "pattern '%.80s' cannot be read at '%.20s': names of up to %d letters and digits, brackets and "
-            "parentheses that hold some and close in turn are right",
+            "parentheses that are not empty and close in turn are right",
             pattern, c, NORMA_NAME_SIZE - 1);
       norma_status status = add_item(list, pattern, &it, error);
       if (status) return status;
