@@ -131,8 +131,8 @@ NORMA_API norma_type norma_param_type(norma_type data_type);
 
 enum { NORMA_MAX_DIMS = 8, NORMA_MAX_AXES = 16, NORMA_NAME_SIZE = 16 };
 
-/* Strides of a dense tensor (of a shape that norma_layer_parse accepts): row-major (NCHW for {n,c,h,w}), or channels last
- * (NHWC: dimension 1 varies fastest). */
+/* Strides of a dense tensor, of a shape that norma_layer_parse accepts: row-major (NCHW for {n,c,h,w}), or channels
+ * last (NHWC: dimension 1 varies fastest). */
 NORMA_API void norma_strides_contiguous(int ndim, const int64_t *shape, int64_t *strides);
 NORMA_API void norma_strides_channels_last(int ndim, const int64_t *shape, int64_t *strides);
 

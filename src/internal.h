@@ -41,7 +41,7 @@ typedef struct norma_operand {
 } norma_operand;
 
 /* strides: one per dimension of the tensor, or NULL for a dense array in the order of the pattern. Of an array that is
- * absent or empty they are not looked at; a step that does not fit is INT64_MAX, which norma_check_arguments refuses. */
+ * absent or empty they are not looked at; a step that does not fit is INT64_MAX, which the checks refuse. */
 norma_operand norma_bind(const norma_layer *layer, norma_extent extent, const void *data, norma_type type,
                          const int64_t *strides);
 

@@ -122,14 +122,14 @@ static void measure_units(void *context, int64_t begin, int64_t end) {
     if (scale != 1) m = column_moments(&j->reduction, unit, (measure){scale, rms});
     double var = variance(&m, call->ddof);
     norma_saved s = {m.mean, m.mean_lo, reciprocal_std(var + call->eps * scale * scale), scale};
-    /* One NaN or Inf makes a whole unit NaN, in every layer alike. */
-    if (!isfinite(m.mean) || !isfinite(var)) var = s.mean = s.mean_lo = s.rstd = NAN;
-    put_outputs(j, unit, &s, var);
-    if (j->moments) {
-      norma_moments true_size = {m.count, m.mean / scale, m.mean_lo / scale, m.m2 / scale / scale,
-                                 m.m2_lo / scale / scale};
-      j->moments[unit] = true_size;
+    norma_moments true_size = {m.count, m.mean / scale, m.mean_lo / scale, m.m2 / scale / scale,
+                               m.m2_lo / scale / scale};
+    if (!isfinite(m.mean) || !isfinite(var)) { /* one NaN or Inf makes a whole unit NaN, in every layer alike */
+      var = s.mean = s.mean_lo = s.rstd = NAN;
+      true_size = (norma_moments){m.count, NAN, 0, NAN, 0};
     }
+    put_outputs(j, unit, &s, var);
+    if (j->moments) j->moments[unit] = true_size;
   }
 }
 
