@@ -1,5 +1,5 @@
-/* Two outliers in the places where a pivot is looked for, and one element equal to the mean, where nothing but the error
- * of the mean is left of xhat: 1e-14 standard deviations are allowed (docs/accuracy.md). */
+/* Two outliers in the places where a pivot is looked for, and one element equal to the mean, where nothing but the
+ * error of the mean is left of xhat: 1e-14 standard deviations are allowed (docs/accuracy.md). */
 #include "judge.h"
 
 #include <math.h>
