@@ -271,6 +271,26 @@ static void format_needs_room_for_the_end_of_the_text_and_allows_no_buffer(void 
   assert_ok(norma_layer_format(&layer, NULL, 0, NULL, 0, NULL), &error);
 }
 
+/* One buffer too small is enough, whichever: neither is begun. */
+static void a_buffer_that_is_too_small_leaves_both_as_they_were(void **state) {
+  (void)state;
+  norma_layer layer = parsed("n (g [k]) [h w]", "(g k)", "g=2", 4, images);
+  for (size_t pattern_size = 0; pattern_size <= 16; pattern_size++) {
+    for (size_t affine_size = 0; affine_size <= 6; affine_size++) {
+      char pattern[16], affine[6], untouched[16];
+      int fits = pattern_size == 16 && affine_size == 6;
+      memset(pattern, 0x5a, sizeof pattern);
+      memset(affine, 0x5a, sizeof affine);
+      memset(untouched, 0x5a, sizeof untouched);
+      problem_is("%zu and %zu bytes", pattern_size, affine_size);
+      assert_int_equal(norma_layer_format(&layer, pattern, pattern_size, affine, affine_size, &error),
+                       fits ? NORMA_OK : NORMA_BAD_ARGUMENT);
+      assert_true((memcmp(pattern, untouched, sizeof pattern) == 0) == !fits);
+      assert_true((memcmp(affine, untouched, sizeof affine) == 0) == !fits);
+    }
+  }
+}
+
 static void another_affine_list_changes_only_the_gammas(void **state) {
   (void)state;
   norma_layer layer = parsed("n c [h w]", "c", NULL, 4, images), film = parsed("n c [h w]", "n c", NULL, 4, images);
@@ -304,6 +324,10 @@ static const bad_pattern bad_patterns[] = {
     {"n (g [k) h] w", "", NULL, 4, NORMA_BAD_PATTERN, "[k)"},
     {"n [g (k] h) w", "", NULL, 4, NORMA_BAD_PATTERN, "(k]"},
     {"n () h w", "", NULL, 3, NORMA_BAD_PATTERN, "empty"},
+    {"n [] c", "", NULL, 2, NORMA_BAD_PATTERN, "empty"},
+    {"n [ ] c", "", NULL, 2, NORMA_BAD_PATTERN, "empty"},
+    {"n ([] g k) h", "", "g=2", 3, NORMA_BAD_PATTERN, "empty"},
+    {"[] n c", "", NULL, 2, NORMA_BAD_PATTERN, "empty"},
     {"n c c w", "", NULL, 4, NORMA_BAD_PATTERN, "'c' twice"},
     {"... n ...", "", NULL, 4, NORMA_BAD_PATTERN, "'...' twice"},
     {"n (... k) h w", "", NULL, 4, NORMA_BAD_PATTERN, "..."},
@@ -367,6 +391,7 @@ int main(void) {
       cmocka_unit_test(printing_and_parsing_go_round),
       cmocka_unit_test(spaces_do_not_matter),
       cmocka_unit_test(format_needs_room_for_the_end_of_the_text_and_allows_no_buffer),
+      cmocka_unit_test(a_buffer_that_is_too_small_leaves_both_as_they_were),
       cmocka_unit_test(another_affine_list_changes_only_the_gammas),
       cmocka_unit_test(what_cannot_be_read_is_refused_and_the_layer_not_touched),
   };

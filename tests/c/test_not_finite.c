@@ -1,9 +1,11 @@
-/* The rule of NaN and Inf: with statistics from the input they take their whole unit and the parameter gradients that
- * it contributes to, and nothing else; with given statistics they stay where they are. Every NaN is the canonical
- * one. */
-#include "trial.h"
+/* The rule of NaN and Inf: with statistics from the input those in x take their whole unit and the parameter gradients
+ * that it contributes to, those in dy take dx of their unit, and nothing else; with given statistics they stay where
+ * they are. Every NaN is the canonical one. */
+#include "judge.h"
+#include "problem.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -245,12 +247,110 @@ static void in_adain_a_nan_takes_one_unit_of_content_and_style(void **state) {
   }
 }
 
+/* As IEEE arithmetic has it: the other addends and factors are finite. A NaN is the canonical one. */
+static void assert_takes(const char *name, norma_type type, const void *array, int64_t at, double bad, double factor) {
+  double value, expected = bad * factor;
+  norma_to_double(type, (const char *)array + (size_t)at * norma_type_size(type), 1, &value, 1);
+  if (isnan(expected) ? bits_at(type, array, at) != canonical_nan(type) : value != expected) {
+    fail_problem("%s[%lld] is %g, not %g", name, (long long)at, value, expected);
+  }
+}
+
+/* What lies elsewhere has the bits of the clean call. */
+static void assert_clean_but(const char *name, norma_type type, const void *got, const void *clean, int64_t at,
+                             int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    if (i != at && bits_at(type, got, i) != bits_at(type, clean, i)) {
+      fail_problem("%s[%lld] has not the bits that it has without the NaN or Inf", name, (long long)i);
+    }
+  }
+}
+
+static void nan_or_inf_in_dy_takes_dx_of_its_unit_and_its_own_addends(void **state) {
+  (void)state;
+  const char *name;
+  norma_layer layer;
+  uint64_t seed = 5;
+  for (int i = 0; sample_layer(i, &name, &layer); i++) {
+    for (int k = 0; k < 24; k++) {
+      trial t = trial_new(&layer, all_types[k / 3 % 4], &seed, 2, 1);
+      int64_t n = norma_layer_elements(&layer), params = norma_layer_params(&layer), at = random_below(&seed, n);
+      int64_t *unit = malloc(sizeof *unit * (size_t)n), *param = malloc(sizeof *param * (size_t)n);
+      norma_type ptype = norma_param_type(t.type);
+      int given = k >= 12;
+      element_maps(&layer, unit, param);
+      if (given) {
+        t.given_var = random_array(&seed, ptype, norma_layer_units(&layer), 2, 0);
+        t.given_mean = layer.rms ? NULL : random_array(&seed, ptype, norma_layer_units(&layer), 2, 0);
+      }
+      manner m = {.dy = (layout)(k % LAYOUT_COUNT), .in_place = k % 2, .use_saved = !given && k / 2 % 2};
+      outcome clean = trial_run(&t, &m);
+      t.dy[at] = bad_numbers[k % 3];
+      problem_is("%s, %s, dy[%lld] = %g, %s statistics", name, norma_type_name(t.type), (long long)at, t.dy[at],
+                 given ? "given" : "its own");
+      outcome got = trial_run(&t, &m);
+      reach r = reach_of(&layer, at);
+      assert_same_bits("y", t.type, got.y, clean.y, n);
+      if (given) {
+        assert_takes("dx", t.type, got.dx, at, t.dy[at], t.weight ? t.weight[param[at]] : 1);
+        assert_clean_but("dx", t.type, got.dx, clean.dx, at, n);
+      } else {
+        assert_nan_where("dx", t.type, got.dx, clean.dx, r.elements, n);
+      }
+      if (got.dweight) {
+        const norma_saved *s = got.saved ? &got.saved[unit[at]] : &(norma_saved){layer.rms ? 0 : 2, 0, 1, 1};
+        assert_takes("dbias", ptype, got.dbias, param[at], t.dy[at], 1);
+        assert_takes("dweight", ptype, got.dweight, param[at], t.dy[at],
+                     (s->scale * t.x[at] - s->mean - s->mean_lo) * s->rstd);
+        assert_clean_but("dbias", ptype, got.dbias, clean.dbias, param[at], params);
+        assert_clean_but("dweight", ptype, got.dweight, clean.dweight, param[at], params);
+      }
+      judge_backward(&t, &got);
+      reach_free(&r);
+      free(param);
+      free(unit);
+      outcome_free(&got);
+      outcome_free(&clean);
+      trial_free(&t);
+    }
+  }
+}
+
+/* dy=nan puts a NaN or an Inf somewhere, by the seed; problem_judge wants NaN and Inf where the reference has them. */
+static void library_and_reference_agree_about_nan_and_inf_in_dy(void **state) {
+  (void)state;
+  static const char *const forms[] = {
+      "layer:n2,d4,dir=bwd,dy=nan",           "batch:n4,c3,h5,dir=bwd,dy=nan,stats=given",
+      "group:n2,c8,h3,w3,g=4,dir=bwd,dy=nan", "instance:n3,c2,h7,dir=bwd,dy=nan,stats=saved",
+      "rms:n5,d9,dir=bwd,dy=nan,ddof=1",      "adain:n2,c3,h4,w4,dir=bwd,dy=nan",
+      "layer:n2,d1,dir=bwd,dy=nan",           "adain:n2,c3,h4,w4,dir=bwd,dy=nan,alpha=0.5",
+  };
+  for (size_t k = 0; k < COUNT(forms) * COUNT(all_types) * 12; k++) {
+    char text[PROBLEM_TEXT_SIZE];
+    problem p;
+    problem_case c;
+    problem_report report = {.pass = false};
+    snprintf(text, sizeof text, "%s,type=%s,seed=%zu", forms[k % COUNT(forms)],
+             norma_type_name(all_types[k / COUNT(forms) % 4]), k);
+    problem_is("%s", text);
+    if (!problem_parse(text, &p, &error) || !problem_build(&c, &p, &error)) {
+      fail_problem("%s", error.detail);
+    }
+    if (!problem_run(&c, &error) || !problem_judge(&c, &report, &error) || !report.pass) {
+      fail_problem("does not pass: %s", error.detail);
+    }
+    problem_free(&c);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(nan_or_inf_takes_its_unit_and_its_parameter_gradients_and_nothing_else),
       cmocka_unit_test(a_nan_is_found_wherever_it_is),
       cmocka_unit_test(a_nan_goes_out_canonical_whatever_came_in),
       cmocka_unit_test(with_given_statistics_nan_and_inf_stay_where_they_are),
+      cmocka_unit_test(nan_or_inf_in_dy_takes_dx_of_its_unit_and_its_own_addends),
+      cmocka_unit_test(library_and_reference_agree_about_nan_and_inf_in_dy),
       cmocka_unit_test(in_adain_a_nan_takes_one_unit_of_content_and_style),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -317,6 +317,56 @@ static void wrong_arguments_are_refused_by_name(void **state) {
   assert_int_equal(norma_running_update(NULL, &error), NORMA_BAD_ARGUMENT);
 }
 
+/* All arrays of a call, to see that a refused one changes none of them. */
+typedef struct arrays {
+  norma_moments moments[CHANNELS + 1];
+  double mean[CHANNELS + 1], var[CHANNELS + 1];
+} arrays;
+
+static void arrays_that_cannot_be_are_refused_and_nothing_changes(void **state) {
+  (void)state;
+  static const struct {
+    const char *what, *named;
+    norma_status status;
+  } expected[] = {
+      {"count -1", "moments[1] has count -1", NORMA_BAD_ARGUMENT},
+      {"negative m2", "m2 -0.5", NORMA_BAD_ARGUMENT},
+      {"samples times channels overflows", "overflow", NORMA_BAD_SHAPE},
+      {"channels overflow", "overflow", NORMA_BAD_SHAPE},
+      {"misaligned moments", "moments is at address", NORMA_BAD_ARGUMENT},
+      {"misaligned running_mean", "running_mean is at address", NORMA_BAD_ARGUMENT},
+      {"misaligned running_var", "running_var is at address", NORMA_BAD_ARGUMENT},
+      {"running_mean is running_var", "running_var overlaps running_mean", NORMA_OVERLAP},
+      {"running_var begins in running_mean", "running_var overlaps running_mean", NORMA_OVERLAP},
+      {"running_mean in moments", "running_mean overlaps moments", NORMA_OVERLAP},
+      {"running_var in the last moments", "running_var overlaps moments", NORMA_OVERLAP},
+      {"running_var is negative", "running_var[3] is -0.25", NORMA_BAD_ARGUMENT},
+  };
+  for (size_t k = 0; k < COUNT(expected); k++) {
+    arrays a = {.mean = {1, 2, 3, 4, 5}, .var = {1, 2, 3, k == 11 ? -0.25 : 4, 5}}, before;
+    some_moments(a.moments, CHANNELS + 1, 5);
+    a.moments[1].count = k == 0 ? -1 : 5;
+    a.moments[2].m2 = k == 1 ? -0.5 : 1;
+    norma_running_args args = args_for(NORMA_F64, a.moments, a.mean, a.var);
+    args.samples = k == 2 ? INT64_MAX / 2 : 0;
+    args.channels = k == 3 ? INT64_MAX / 2 : CHANNELS;
+    args.moments = k == 4 ? (void *)((char *)a.moments + 4) : a.moments;
+    args.running_mean = k == 5 ? (void *)((char *)a.mean + 4) : k == 9 ? (void *)&a.moments[0].m2 : a.mean;
+    args.running_var = k == 6    ? (void *)((char *)a.var + 4)
+                       : k == 7  ? a.mean
+                       : k == 8  ? a.mean + 1
+                       : k == 10 ? (void *)&a.moments[CHANNELS - 1].m2_lo
+                                 : a.var;
+    memcpy(&before, &a, sizeof a);
+    problem_is("%s", expected[k].what);
+    norma_status status = norma_running_update(&args, &error);
+    if (status != expected[k].status || error.status != status || !strstr(error.detail, expected[k].named)) {
+      fail_problem("%s: '%s', expected '%s'", norma_status_text(status), error.detail, expected[k].named);
+    }
+    assert_memory_equal(&a, &before, sizeof a);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(each_convention_is_its_formula),
@@ -330,6 +380,7 @@ int main(void) {
       cmocka_unit_test(skip_leaves_only_that_channel_as_it_was),
       cmocka_unit_test(an_unbiased_variance_of_one_element_is_refused),
       cmocka_unit_test(wrong_arguments_are_refused_by_name),
+      cmocka_unit_test(arrays_that_cannot_be_are_refused_and_nothing_changes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
