@@ -133,9 +133,13 @@ static scratch lay_out(double *doubles, int64_t units) {
   return s;
 }
 
-size_t norma_adain_workspace(const norma_adain_args *args) {
+static norma_status check_fields(const void *args, norma_error *error) {
   norma_adain_call made;
-  if (check(args, &made, NULL)) return 0;
+  return check(args, &made, error);
+}
+
+size_t norma_adain_workspace(const norma_adain_args *args) {
+  if (norma_run(check_fields, args, NULL)) return 0;
   return norma_workspace_bytes(norma_layer_units(args->content_layer), SCRATCH_DOUBLES);
 }
 

@@ -129,9 +129,13 @@ norma_status norma_check_forward(const norma_forward_args *args, norma_call *cal
 
 enum { SAVED_DOUBLES = sizeof(norma_saved) / sizeof(double), PAIR_DOUBLES = sizeof(norma_pair) / sizeof(double) };
 
-size_t norma_forward_workspace(const norma_forward_args *args) {
+static norma_status check_forward_fields(const void *args, norma_error *error) {
   norma_call call;
-  if (make_forward(args, &call, NULL)) return 0;
+  return make_forward(args, &call, error);
+}
+
+size_t norma_forward_workspace(const norma_forward_args *args) {
+  if (norma_run(check_forward_fields, args, NULL)) return 0;
   return norma_workspace_bytes(norma_layer_units(args->layer), SAVED_DOUBLES);
 }
 
@@ -189,9 +193,13 @@ norma_status norma_check_backward(const norma_backward_args *args, norma_call *c
   return status ? status : check_arrays(call, NULL, NULL, args->saved, error);
 }
 
-size_t norma_backward_workspace(const norma_backward_args *args) {
+static norma_status check_backward_fields(const void *args, norma_error *error) {
   norma_call call;
-  if (make_backward(args, &call, NULL)) return 0;
+  return make_backward(args, &call, error);
+}
+
+size_t norma_backward_workspace(const norma_backward_args *args) {
+  if (norma_run(check_backward_fields, args, NULL)) return 0;
   return norma_workspace_bytes(norma_layer_units(args->layer), SAVED_DOUBLES + PAIR_DOUBLES);
 }
 

@@ -56,14 +56,15 @@ static norma_status add_item(items *list, const char *pattern, const item *it, n
 
 static norma_status read_pattern(items *list, const char *pattern, norma_error *error) {
   bool bracket = false, parentheses = false, bracket_inside = false;
-  int in_this = 0;
+  int in_this = 0, before_bracket = 0;
   list->ellipsis = -1;
   for (const char *c = pattern; *c;) {
     bool inner = bracket && bracket_inside;
     if (*c == '[' && !bracket) {
       bracket = true;
       bracket_inside = parentheses;
-    } else if (*c == ']' && bracket && bracket_inside == parentheses && c[-1] != '[') {
+      before_bracket = list->count;
+    } else if (*c == ']' && bracket && bracket_inside == parentheses && list->count > before_bracket) {
       bracket = false;
     } else if (*c == '(' && !parentheses) {
       parentheses = true;

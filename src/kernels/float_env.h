@@ -20,33 +20,36 @@ static inline void norma_float_leave(norma_float_env before) { _mm_setcsr(before
 #elif defined(__aarch64__)
 #include <stdint.h>
 
-typedef uint64_t norma_float_env;
+typedef struct norma_float_env {
+  uint64_t control, status;
+} norma_float_env;
 
 /* FPCR 0: round to nearest, no flush-to-zero, NaNs propagate, no traps. */
 static inline norma_float_env norma_float_enter(void) {
   norma_float_env before;
-  __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-  __asm__ volatile("msr fpcr, %0" : : "r"((norma_float_env)0) : "memory");
+  __asm__ volatile("mrs %0, fpcr\n\tmrs %1, fpsr" : "=r"(before.control), "=r"(before.status));
+  __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0) : "memory");
   return before;
 }
 
 static inline void norma_float_leave(norma_float_env before) {
-  __asm__ volatile("msr fpcr, %0" : : "r"(before) : "memory");
+  __asm__ volatile("msr fpcr, %0\n\tmsr fpsr, %1" : : "r"(before.control), "r"(before.status) : "memory");
 }
 
 #else
 #include <fenv.h>
 
-/* Elsewhere the standard reaches the rounding mode; hardware without a flush-to-zero bit has nothing more to set. */
-typedef int norma_float_env;
+/* Elsewhere the standard reaches the rounding mode, traps and flags, but no flush-to-zero bit. */
+typedef fenv_t norma_float_env;
 
 static inline norma_float_env norma_float_enter(void) {
-  norma_float_env before = fegetround();
+  norma_float_env before;
+  feholdexcept(&before);
   fesetround(FE_TONEAREST);
   return before;
 }
 
-static inline void norma_float_leave(norma_float_env before) { fesetround(before); }
+static inline void norma_float_leave(norma_float_env before) { fesetenv(&before); }
 
 #endif
 #endif
