@@ -410,7 +410,7 @@ typedef struct norma_adain_args {
 
 /* The formula above. Errors as norma_forward; NORMA_SINGLE_VALUE where a ddof leaves nothing to divide by. */
 NORMA_API norma_status norma_adain(const norma_adain_args *args, norma_error *error);
-/* Gradients of the content and of the style, through the statistics of both. sigma_s = 0 passes no gradient. */
+/* Gradients of the content and of the style, through the statistics of both; where sigma_s is 0, none through it. */
 NORMA_API norma_status norma_adain_backward(const norma_adain_args *args, norma_error *error);
 NORMA_API size_t norma_adain_workspace(const norma_adain_args *args);
 
