@@ -148,9 +148,8 @@ static norma_operand per_unit(const norma_layer *layer, const double *values) {
 }
 
 /* gamma = sigma_s and beta = mean_s, over STYLE_SCALE. */
-static void take_style(void *context, int64_t begin, int64_t end) {
-  scratch *s = context;
-  for (int64_t u = begin; u < end; u++) {
+static void take_style(const scratch *s, int64_t units) {
+  for (int64_t u = 0; u < units; u++) {
     const norma_saved *style = &s->style[u];
     s->gamma[u] = style->rstd == 0 ? 0 : 1 / style->rstd / (style->scale * STYLE_SCALE);
     s->beta[u] = (style->mean + style->mean_lo) / (style->scale * STYLE_SCALE);
@@ -179,7 +178,7 @@ static norma_status forward(const void *arguments, norma_error *error) {
   norma_status status = open_call(args, &made, false, &workspace, &s, error);
   if (status) return status;
   int64_t units = norma_layer_units(&made.content_layer);
-  norma_parallel(NULL, units, units, take_style, &s);
+  take_style(&s, units);
   made.content.weight = per_unit(&made.content_layer, s.gamma);
   made.content.bias = per_unit(&made.content_layer, s.beta);
   norma_apply_forward(&made.content, s.content);
@@ -187,15 +186,9 @@ static norma_status forward(const void *arguments, norma_error *error) {
   return NORMA_OK;
 }
 
-/* What the gradients need of the style: sigma_s in the content's scale, and the factors of dstyle. */
-typedef struct style_job {
-  scratch *s;
-  double alpha, m, divisor;
-} style_job;
-
-static void take_gain(void *context, int64_t begin, int64_t end) {
-  scratch *s = context;
-  for (int64_t u = begin; u < end; u++) {
+/* What dcontent needs of the style: sigma_s in the content's scale. */
+static void take_gain(const scratch *s, int64_t units) {
+  for (int64_t u = 0; u < units; u++) {
     double ratio = s->content[u].scale / s->style[u].scale;
     double gain = s->style[u].rstd == 0 ? 0 : 1 / s->style[u].rstd * ratio;
     s->gamma[u] = gain > DBL_MAX ? DBL_MAX : gain; /* times 0 it must stay 0 */
@@ -203,22 +196,20 @@ static void take_gain(void *context, int64_t begin, int64_t end) {
 }
 
 /* d(mean_s) = 1 / m and d(sigma_s) = xhat_s / (m - ddof): dstyle has the form of a forward pass. */
-static void style_gradients(void *context, int64_t begin, int64_t end) {
-  const style_job *j = context;
-  for (int64_t u = begin; u < end; u++) {
-    j->s->dgamma[u] = j->alpha * j->s->dgamma[u] / j->divisor;
-    j->s->dbeta[u] = j->alpha * j->s->dbeta[u] / j->m;
+static void style_gradients(const scratch *s, int64_t units, double alpha, double m, int ddof) {
+  for (int64_t u = 0; u < units; u++) {
+    s->dgamma[u] = alpha * s->dgamma[u] / (m - ddof);
+    s->dbeta[u] = alpha * s->dbeta[u] / m;
   }
 }
 
 static void backward_style(const norma_adain_args *args, norma_adain_call *made, scratch *s) {
   int64_t units = norma_layer_units(&made->style_layer);
   double m = (double)norma_layer_unit_elements(&made->style_layer);
-  style_job job = {s, made->content.alpha, m, m - args->style_ddof};
   made->content.dweight = per_unit(&made->content_layer, s->dgamma);
   made->content.dbias = per_unit(&made->content_layer, s->dbeta);
   norma_param_gradients(&made->content, s->content);
-  norma_parallel(NULL, units, units, style_gradients, &job);
+  style_gradients(s, units, made->content.alpha, m, args->style_ddof);
   made->style.weight = per_unit(&made->style_layer, s->dgamma);
   made->style.bias = per_unit(&made->style_layer, s->dbeta);
   norma_apply_forward(&made->style, s->style);
@@ -235,7 +226,7 @@ static norma_status backward(const void *arguments, norma_error *error) {
   if (args->dcontent) { /* last: dcontent may be dy */
     /* gamma is one number per unit, so it multiplies at the end, where it cannot overflow on the way. */
     int64_t units = norma_layer_units(&made.content_layer);
-    norma_parallel(NULL, units, units, take_gain, &s);
+    take_gain(&s, units);
     made.content.gain = per_unit(&made.content_layer, s.gamma);
     norma_unit_gradients(&made.content, s.content, s.means);
     norma_apply_backward(&made.content, s.content, s.means);

@@ -23,7 +23,7 @@ norma_status norma_moments_add(norma_moments *moments, norma_type type, const vo
   norma_reduction reduction = norma_reduction_make(&layer, NORMA_UNITS);
   norma_reduction_view(&reduction, &data);
   norma_float_env env = norma_float_enter();
-  norma_moments added = norma_column_moments(&reduction, false);
+  norma_moments added = norma_column_moments(&reduction);
   norma_moments_join(moments, &added);
   norma_float_leave(env);
   return NORMA_OK;

@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+static int64_t sample_count(const norma_running_args *args) { return args->samples > 1 ? args->samples : 1; }
+
 static norma_status check_running(const norma_running_args *args, double *weight_of_new, int *ddof,
                                   norma_error *error) {
   norma_status status = norma_check_args(args, args ? args->size : 0, sizeof *args, "norma_running_args", error);
@@ -38,7 +40,7 @@ static norma_status check_running(const norma_running_args *args, double *weight
 
 /* The new statistics of a channel, averaged over the samples that have any; false if none has. */
 static bool channel_statistics(const norma_running_args *args, int64_t channel, int ddof, double *mean, double *var) {
-  int64_t samples = args->samples > 1 ? args->samples : 1, used = 0;
+  int64_t samples = sample_count(args), used = 0;
   *mean = *var = 0;
   for (int64_t s = 0; s < samples; s++) {
     const norma_moments *m = &args->moments[s * args->channels + channel];
@@ -53,11 +55,10 @@ static bool channel_statistics(const norma_running_args *args, int64_t channel, 
 }
 
 static void move(norma_type type, void *running, int64_t channel, double weight_of_new, double value) {
-  char *at = (char *)running + channel * (int64_t)norma_type_size(type);
   double old = norma_load_one(type, running, channel, 0);
   /* With weight 1 the old value is gone, also if it was not finite. */
   double moved = weight_of_new == 1 ? value : (1 - weight_of_new) * old + weight_of_new * value;
-  norma_store(type, &moved, at, 0, 1);
+  norma_store_one(type, running, channel, moved);
 }
 
 /* Judged in the type that would hold it: a variance of 1e40 is finite, but not as float32. */
@@ -66,7 +67,7 @@ static bool fits(norma_type type, double value) { return isfinite(type == NORMA_
 /* The three arrays of a call, as a layer on (samples, channels) sees them. */
 static norma_status check_running_arrays(const norma_running_args *args, norma_error *error) {
   norma_layer layer;
-  const int64_t shape[2] = {args->samples > 1 ? args->samples : 1, args->channels};
+  const int64_t shape[2] = {sample_count(args), args->channels};
   norma_status status = norma_layer_parse(&layer, "n c", "c", NULL, 2, shape, error);
   if (status) return status;
   const norma_operand moments = norma_bind(&layer, NORMA_ELEMENTS, args->moments, NORMA_F64, NULL);
@@ -82,7 +83,7 @@ static norma_status check_running_arrays(const norma_running_args *args, norma_e
 }
 
 static norma_status check_values(const norma_running_args *args, norma_error *error) {
-  int64_t samples = args->samples > 1 ? args->samples : 1;
+  int64_t samples = sample_count(args);
   for (int64_t i = 0; i < samples * args->channels; i++)
     if (args->moments[i].count < 0 || (args->moments[i].m2 < 0 && isfinite(args->moments[i].m2)))
       return norma_fail(error, NORMA_BAD_ARGUMENT, "moments[%lld] has count %lld and m2 %g, must not be negative",
@@ -97,7 +98,7 @@ static norma_status check_values(const norma_running_args *args, norma_error *er
 }
 
 static norma_status check_channels(const norma_running_args *args, int ddof, norma_error *error) {
-  int64_t samples = args->samples > 1 ? args->samples : 1;
+  int64_t samples = sample_count(args);
   for (int64_t i = 0; i < samples * args->channels; i++)
     if (args->running_var && args->moments[i].count > 0 && args->moments[i].count <= ddof)
       return norma_fail(error, NORMA_SINGLE_VALUE, "channel %lld has 1 value, its unbiased variance needs at least 2",

@@ -111,6 +111,10 @@ void norma_store(norma_type type, const double *from, void *to, int64_t stride, 
   }
 }
 
+void norma_store_one(norma_type type, void *array, int64_t i, double value) {
+  if (array) norma_store(type, &value, (char *)array + i * (int64_t)norma_type_size(type), 0, 1);
+}
+
 void norma_to_double(norma_type type, const void *from, int64_t stride, double *to, int64_t n) {
   norma_float_env env = norma_float_enter();
   if (n > 0) norma_load(type, from, stride, to, n);

@@ -7,7 +7,7 @@ typedef struct job {
   const norma_call *call;
   norma_walk x, y, dy, dx, weight, bias;
   norma_walk mean, mean_lo, rstd, scale, gain;
-  norma_walk q, q_xhat; /* no data with given statistics */
+  norma_walk q, q_xhat; /* no data in the forward pass and with given statistics */
 } job;
 
 static int64_t magnitude(int64_t stride) { return stride < 0 ? -stride : stride; }
@@ -32,8 +32,8 @@ static norma_walk unit_walk(const norma_call *call, const norma_axes *axes, cons
   return norma_walk_make(call->layer, axes, &operand);
 }
 
-static job job_make(const norma_call *call, const norma_saved *saved) {
-  enum { APART = sizeof *saved / sizeof(double) };
+static job job_make(const norma_call *call, const norma_saved *saved, const norma_pair *means) {
+  enum { APART = sizeof *saved / sizeof(double), MEANS_APART = sizeof *means / sizeof(double) };
   norma_axes axes = memory_order(call->layer, &call->x);
   job j = {.call = call};
   j.x = norma_walk_make(call->layer, &axes, &call->x);
@@ -47,6 +47,10 @@ static job job_make(const norma_call *call, const norma_saved *saved) {
   j.rstd = unit_walk(call, &axes, &saved->rstd, APART);
   j.scale = unit_walk(call, &axes, &saved->scale, APART);
   j.gain = call->gain.data ? norma_walk_make(call->layer, &axes, &call->gain) : j.scale;
+  if (means) {
+    j.q = unit_walk(call, &axes, &means->q, MEANS_APART);
+    j.q_xhat = unit_walk(call, &axes, &means->q_xhat, MEANS_APART);
+  }
   return j;
 }
 
@@ -138,17 +142,11 @@ static void backward_range(void *context, int64_t begin, int64_t end) {
 enum { GRAIN = 16384 };
 
 void norma_apply_forward(const norma_call *call, const norma_saved *saved) {
-  job j = job_make(call, saved);
+  job j = job_make(call, saved, NULL);
   norma_parallel(call->threads, norma_layer_elements(call->layer), GRAIN, forward_range, &j);
 }
 
 void norma_apply_backward(const norma_call *call, const norma_saved *saved, const norma_pair *means) {
-  job j = job_make(call, saved);
-  if (means) {
-    enum { APART = sizeof *means / sizeof(double) };
-    norma_axes axes = memory_order(call->layer, &call->x);
-    j.q = unit_walk(call, &axes, &means->q, APART);
-    j.q_xhat = unit_walk(call, &axes, &means->q_xhat, APART);
-  }
+  job j = job_make(call, saved, means);
   norma_parallel(call->threads, norma_layer_elements(call->layer), GRAIN, backward_range, &j);
 }

@@ -3,10 +3,6 @@
 
 #include <math.h>
 
-static void write(norma_type type, void *array, int64_t i, double value) {
-  if (array) norma_store(type, &value, (char *)array + i * (int64_t)norma_type_size(type), 0, 1);
-}
-
 static void scale_and_shift(const norma_fold_args *a, double eps, int64_t c, double *scale, double *shift) {
   double v = norma_load_one(a->type, a->var, c, 0) + eps;
   double gamma = norma_load_one(a->type, a->gamma, c, 1) + (a->gamma && a->flags & NORMA_WEIGHT_PLUS_ONE ? 1 : 0);
@@ -30,16 +26,17 @@ int64_t norma_fold_weight_count(const norma_fold_args *a) {
 
 static void fold_operator(const norma_fold_args *a, double eps, int64_t channels) {
   int64_t groups = a->groups ? a->groups : 1, kernel = a->kernel_elements ? a->kernel_elements : 1;
+  int64_t count = norma_fold_weight_count(a);
   double scale = 0, shift;
-  for (int64_t i = 0, last = -1; i < norma_fold_weight_count(a); i++) {
+  for (int64_t i = 0, last = -1; i < count; i++) {
     int64_t c = output_channel(a, groups, kernel, i);
     if (c != last) scale_and_shift(a, eps, c, &scale, &shift);
     last = c;
-    write(a->op_type, a->folded_weight, i, norma_load_one(a->op_type, a->weight, i, 0) * scale);
+    norma_store_one(a->op_type, a->folded_weight, i, norma_load_one(a->op_type, a->weight, i, 0) * scale);
   }
   for (int64_t c = 0; c < channels; c++) {
     scale_and_shift(a, eps, c, &scale, &shift);
-    write(a->op_type, a->folded_bias, c, norma_load_one(a->op_type, a->bias, c, 0) * scale + shift);
+    norma_store_one(a->op_type, a->folded_bias, c, norma_load_one(a->op_type, a->bias, c, 0) * scale + shift);
   }
 }
 
@@ -47,8 +44,8 @@ void norma_fold_channels(const norma_fold_args *a, double eps, int64_t channels)
   for (int64_t c = 0; c < channels; c++) {
     double scale, shift;
     scale_and_shift(a, eps, c, &scale, &shift);
-    write(NORMA_F64, a->scale, c, scale);
-    write(NORMA_F64, a->shift, c, shift);
+    norma_store_one(NORMA_F64, a->scale, c, scale);
+    norma_store_one(NORMA_F64, a->shift, c, shift);
   }
   if (a->op != NORMA_SCALE_SHIFT) fold_operator(a, eps, channels);
 }

@@ -1,5 +1,5 @@
 /* Everything that touches elements: rows, walks, the summation tree, and the passes that a layer is made of. What comes
- * here has been checked; nothing here knows an interface or an error. */
+ * here has been checked. */
 #ifndef NORMA_KERNELS_H
 #define NORMA_KERNELS_H
 
@@ -12,6 +12,7 @@ void norma_load(norma_type type, const void *from, int64_t stride, double *to, i
 void norma_store(norma_type type, const double *from, void *to, int64_t stride, int64_t n);
 /* Element i of a dense array, or `absent` if there is no array. */
 double norma_load_one(norma_type type, const void *array, int64_t i, double absent);
+void norma_store_one(norma_type type, void *array, int64_t i, double value);
 
 /* The summation tree, on consecutive positions (docs/accuracy.md): a quarter is 16 positions, position i in lane
  * i mod 4; quarter k goes to accumulator k mod 4; a stretch of 4096 positions ends as (A0 + A1) + (A2 + A3). */
@@ -105,7 +106,7 @@ void norma_parallel(const norma_threads *threads, int64_t total, int64_t grain, 
  * moments where that is not NULL. */
 void norma_statistics(const norma_call *call, norma_saved *saved, norma_moments *moments);
 /* The moments of column 0 of a reduction whose view 0 is the data, in the caller's float mode. */
-norma_moments norma_column_moments(const norma_reduction *reduction, bool rms);
+norma_moments norma_column_moments(const norma_reduction *reduction);
 
 /* gradients.c: for each unit mean(q) and sum(q xhat) / (m - ddof); for each gamma sum(dy xhat) and sum(dy). */
 typedef struct norma_pair {

@@ -66,8 +66,8 @@ static norma_moments column_moments(const norma_reduction *r, int64_t column, me
   return total.moments;
 }
 
-norma_moments norma_column_moments(const norma_reduction *reduction, bool rms) {
-  return column_moments(reduction, 0, (measure){1, rms});
+norma_moments norma_column_moments(const norma_reduction *reduction) {
+  return column_moments(reduction, 0, (measure){1, false});
 }
 
 static double variance(const norma_moments *m, int ddof) {
