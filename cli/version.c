@@ -16,8 +16,6 @@
 #define COMPILER "unknown"
 #endif
 
-static const char instruction_set[] = "scalar (portable C)";
-
 static void print_help(void) {
   printf(
       "usage: norma version [--json]\n"
@@ -41,13 +39,13 @@ int command_version(int argc, char **argv) {
   int number = norma_version();
   snprintf(version, sizeof version, "%d.%d.%d", number / 10000, number / 100 % 100, number % 100);
   if (!json) {
-    printf("norma %s\ncompiler: %s\ninstruction set: %s\n", version, COMPILER, instruction_set);
+    printf("norma %s\ncompiler: %s\ninstruction set: %s\n", version, COMPILER, norma_isa());
     return EXIT_GOOD;
   }
   cJSON *object = cJSON_CreateObject();
   cJSON_AddStringToObject(object, "version", version);
   cJSON_AddStringToObject(object, "compiler", COMPILER);
-  cJSON_AddStringToObject(object, "instruction_set", instruction_set);
+  cJSON_AddStringToObject(object, "instruction_set", norma_isa());
   char *text = cJSON_Print(object);
   puts(text ? text : "{}");
   free(text);

@@ -94,6 +94,9 @@ extern "C" {
 
 /* The version of the library that runs, in the form of NORMA_VERSION (0.1.0 is 100). */
 NORMA_API int norma_version(void);
+/* The instruction set in use: "scalar", "sse2", "avx2", "avx512" or "neon", the best of this processor. The environment
+ * variable NORMA_ISA, read at the first call, can name a lower one. All give the same bits. */
+NORMA_API const char *norma_isa(void);
 
 /* ---------------------------------------------------------------------------------------------------- errors --- */
 

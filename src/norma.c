@@ -149,8 +149,7 @@ static norma_status forward(const void *arguments, norma_error *error) {
   status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, needed, error);
   if (status) return status;
   norma_saved *saved = args->saved ? args->saved : (norma_saved *)workspace.doubles;
-  norma_statistics(&call, saved, args->moments);
-  if (args->y) norma_apply_forward(&call, saved);
+  norma_forward_pass(&call, saved, args->moments);
   norma_workspace_close(&workspace);
   return NORMA_OK;
 }

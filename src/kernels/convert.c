@@ -77,6 +77,14 @@ void norma_load(norma_type type, const void *from, int64_t stride, double *to, i
   }
 }
 
+void norma_widen_f16(const uint16_t *from, float *to, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] = f16_to_float(from[i]);
+}
+
+void norma_narrow_f16(const float *from, uint16_t *to, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] = from[i] == from[i] ? float_to_f16(from[i]) : 0x7e00;
+}
+
 double norma_load_one(norma_type type, const void *array, int64_t i, double absent) {
   double value = absent;
   if (array) norma_load(type, (const char *)array + i * (int64_t)norma_type_size(type), 0, &value, 1);

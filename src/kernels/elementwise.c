@@ -1,7 +1,8 @@
 /* y and dx of every element, once the sums are known. Each element stands alone, so the order is that of memory. */
-#include "kernels.h"
+#include "vector.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct job {
   const norma_call *call;
@@ -54,6 +55,34 @@ static job job_make(const norma_call *call, const norma_saved *saved, const norm
   return j;
 }
 
+bool norma_is_single(const norma_call *call) {
+  return call->type != NORMA_F64 && call->alpha == 1 && call->param_scale == 1;
+}
+
+/* Within this range no product of float32 loses more than the bound allows, and a unit's deviations do not overflow. */
+void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd) {
+  bool fits = saved->scale == 1 && (saved->rstd == 0 || (saved->rstd >= 0x1p-60 && saved->rstd <= 0x1p60));
+  *hi = (float)saved->mean;
+  *lo = (float)((saved->mean - (double)*hi) + saved->mean_lo);
+  *rstd = fits ? (float)saved->rstd : NAN;
+}
+
+static float exact_one(const norma_saved *s, float x, float weight, float bias) {
+  double xhat = (((double)x * s->scale - s->mean) - s->mean_lo) * s->rstd;
+  return (float)(xhat * (double)weight + (double)bias);
+}
+
+void norma_forward_exact(const norma_coefs *c, int64_t first, const float *x, float *y, int64_t n) {
+  const uint32_t quiet = 0x7fc00000;
+  for (int64_t i = 0; i < n; i++) {
+    int64_t at = first + i;
+    if (isfinite(y[i])) continue;
+    float weight = (c->weight ? c->weight[at * c->weight_step] : 1) + c->weight_offset;
+    y[i] = exact_one(&c->saved[at * c->unit_step], x[i], weight, c->bias ? c->bias[at * c->bias_step] : -0.0f);
+    if (isnan(y[i])) memcpy(&y[i], &quiet, sizeof quiet);
+  }
+}
+
 /* xhat of a block; x is overwritten. */
 static void normalize(const job *j, int64_t first, int64_t n, double *x) {
   double mean[NORMA_BLOCK], mean_lo[NORMA_BLOCK], rstd[NORMA_BLOCK], scale[NORMA_BLOCK];
@@ -91,6 +120,27 @@ static void forward_block(const job *j, int64_t first, int64_t n, double by, dou
   for (int64_t i = 0; alpha != 1 && i < n; i++) y[i] = alpha * y[i] + (1 - alpha) * x[i];
 }
 
+/* y in float32 where that is its definition (docs/accuracy.md): x is exact, and the mean is subtracted in two parts. */
+static void single_block(const job *j, int64_t first, int64_t n, double *y) {
+  double weight[NORMA_BLOCK], bias[NORMA_BLOCK], mean[NORMA_BLOCK], mean_lo[NORMA_BLOCK], rstd[NORMA_BLOCK],
+      scale[NORMA_BLOCK];
+  if (j->weight.data) norma_walk_gather(&j->weight, 0, first, n, weight);
+  if (j->bias.data) norma_walk_gather(&j->bias, 0, first, n, bias);
+  norma_walk_gather(&j->x, 0, first, n, y);
+  norma_walk_gather(&j->mean, 0, first, n, mean);
+  norma_walk_gather(&j->mean_lo, 0, first, n, mean_lo);
+  norma_walk_gather(&j->rstd, 0, first, n, rstd);
+  norma_walk_gather(&j->scale, 0, first, n, scale);
+  for (int64_t i = 0; i < n; i++) {
+    norma_saved saved = {mean[i], mean_lo[i], rstd[i], scale[i]};
+    float w = (j->weight.data ? (float)weight[i] : 1) + (float)j->call->weight_offset;
+    float hi, lo, r, b = j->bias.data ? (float)bias[i] : -0.0f, x = (float)y[i];
+    norma_coefs_set(&saved, &hi, &lo, &r);
+    float result = (((x - hi) - lo) * r) * w + b;
+    y[i] = isfinite(result) ? result : exact_one(&saved, x, w, b);
+  }
+}
+
 /* In float64 gamma * xhat + beta may overflow although the sum does not. Far from overflow the same sum has the same
  * rounding, so only such elements are taken from the second try. */
 static void forward_again(const job *j, int64_t first, int64_t n, double *y) {
@@ -108,7 +158,8 @@ static void forward_range(void *context, int64_t begin, int64_t end) {
   for (int64_t first = begin; first < end; first += NORMA_BLOCK) {
     double y[NORMA_BLOCK];
     int64_t n = end - first < NORMA_BLOCK ? end - first : NORMA_BLOCK;
-    forward_block(j, first, n, 1, y);
+    if (norma_is_single(j->call)) single_block(j, first, n, y);
+    else forward_block(j, first, n, 1, y);
     if (j->call->type == NORMA_F64) forward_again(j, first, n, y);
     norma_walk_scatter(&j->y, 0, first, n, y);
   }
@@ -144,6 +195,19 @@ enum { GRAIN = 16384 };
 void norma_apply_forward(const norma_call *call, const norma_saved *saved) {
   job j = job_make(call, saved, NULL);
   norma_parallel(call->threads, norma_layer_elements(call->layer), GRAIN, forward_range, &j);
+}
+
+/* About the size of a second-level cache and half: what is smaller may well be read again soon, and stays near. */
+enum { STREAM_BYTES = 1 << 20 };
+
+bool norma_streams(const norma_call *call) {
+  return norma_layer_elements(call->layer) >= STREAM_BYTES / (int64_t)norma_type_size(call->type);
+}
+
+void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moments *moments) {
+  if (norma_is_single(call) && norma_row_forward(call, saved, moments)) return;
+  norma_statistics(call, saved, moments);
+  if (call->y.data) norma_apply_forward(call, saved);
 }
 
 void norma_apply_backward(const norma_call *call, const norma_saved *saved, const norma_pair *means) {

@@ -13,6 +13,9 @@ void norma_store(norma_type type, const double *from, void *to, int64_t stride, 
 /* Element i of a dense array, or `absent` if there is no array. */
 double norma_load_one(norma_type type, const void *array, int64_t i, double absent);
 void norma_store_one(norma_type type, void *array, int64_t i, double value);
+/* float16 as float32 and back, NaN to the canonical one. */
+void norma_widen_f16(const uint16_t *from, float *to, int64_t n);
+void norma_narrow_f16(const float *from, uint16_t *to, int64_t n);
 
 /* The summation tree, on consecutive positions (docs/accuracy.md): a quarter is 16 positions, position i in lane
  * i mod 4; quarter k goes to accumulator k mod 4; a stretch of 4096 positions ends as (A0 + A1) + (A2 + A3). */
@@ -105,6 +108,18 @@ void norma_parallel(const norma_threads *threads, int64_t total, int64_t grain, 
 /* statistics.c: what normalizes each unit, from x or from given statistics; also the outputs mean, var and rstd, and
  * moments where that is not NULL. */
 void norma_statistics(const norma_call *call, norma_saved *saved, norma_moments *moments);
+/* What is told of each unit once it is measured. */
+typedef struct norma_unit_outputs {
+  const norma_call *call;
+  norma_walk mean, var, rstd;
+  norma_saved *saved;
+  norma_moments *moments;
+} norma_unit_outputs;
+norma_unit_outputs norma_unit_outputs_make(const norma_call *call, norma_saved *saved, norma_moments *moments);
+void norma_finish_unit(const norma_unit_outputs *outputs, int64_t unit, const norma_moments *m);
+/* The pivot of a stretch is the middle one of three values; it is far if it costs precision. */
+double norma_middle_of(double a, double b, double c);
+bool norma_pivot_is_far(const norma_moments *about, double pivot);
 /* The moments of column 0 of a reduction whose view 0 is the data, in the caller's float mode. */
 norma_moments norma_column_moments(const norma_reduction *reduction);
 
@@ -114,6 +129,15 @@ typedef struct norma_pair {
 } norma_pair;
 void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norma_pair *means);
 void norma_param_gradients(const norma_call *call, const norma_saved *saved);
+
+/* The whole forward pass by vector kernels, where the strides allow it: false, and nothing is done, where not.
+ * norma_forward_pass chooses. Units that are rows in memory (row_passes.c), or neighbouring columns (column_passes.c). */
+bool norma_row_forward(const norma_call *call, norma_saved *saved, norma_moments *moments);
+void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moments *moments);
+/* Whether float32 arithmetic is the definition of y: everywhere but in float64 data and AdaIN. */
+bool norma_is_single(const norma_call *call);
+/* Whether the results of this call are better written past the caches. */
+bool norma_streams(const norma_call *call);
 
 /* elementwise.c: y, and dx, of every element; means is NULL with given statistics. */
 void norma_apply_forward(const norma_call *call, const norma_saved *saved);

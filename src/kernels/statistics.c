@@ -9,13 +9,21 @@ typedef struct measure {
   bool rms;
 } measure;
 
+double norma_middle_of(double a, double b, double c) {
+  double low = a < b ? a : b, high = a < b ? b : a;
+  return c < low ? low : c > high ? high : c;
+}
+
+bool norma_pivot_is_far(const norma_moments *about, double pivot) {
+  double away = about->mean - pivot;
+  return away * away * (double)about->count > 2 * about->m2;
+}
+
 /* The middle one of three positions: no single outlier becomes the pivot, and a constant has itself as pivot. */
 static double choose_pivot(const norma_walk *run, int64_t offset, int64_t first, int64_t n, double scale) {
   double v[3];
   for (int i = 0; i < 3; i++) norma_walk_gather(run, offset, first + i * (n - 1) / 2, 1, &v[i]);
-  double low = v[0] < v[1] ? v[0] : v[1], high = v[0] < v[1] ? v[1] : v[0];
-  double middle = v[2] < low ? low : v[2] > high ? high : v[2];
-  return middle * scale;
+  return norma_middle_of(v[0], v[1], v[2]) * scale;
 }
 
 static norma_moments sweep(const norma_walk *run, int64_t offset, int64_t first, int64_t n, measure how, double pivot) {
@@ -42,9 +50,7 @@ static void moments_stretch(void *context, const norma_reduction *r, const int64
   piece->moments = sweep(run, offset[0], first, n, *how, pivot);
   /* Once more about the mean, where nothing cancels: for float64 data, which has no bits to spare, and where two
    * outliers made the pivot one that is more than sqrt(2) standard deviations away. */
-  double away = piece->moments.mean - pivot;
-  bool far = away * away * (double)n > 2 * piece->moments.m2;
-  if ((run->type == NORMA_F64 || far) && !how->rms)
+  if ((run->type == NORMA_F64 || norma_pivot_is_far(&piece->moments, pivot)) && !how->rms)
     piece->moments = sweep(run, offset[0], first, n, *how, piece->moments.mean);
 }
 
@@ -92,44 +98,59 @@ static double rescue_scale(const norma_call *call, const norma_reduction *r, int
   return ldexp(1, exponent > 1000 ? -1000 : exponent < -1000 ? 1000 : -exponent);
 }
 
-typedef struct job {
-  const norma_call *call;
-  norma_reduction reduction;
-  norma_walk given_mean, given_var;
-  norma_walk mean, var, rstd;
-  norma_saved *saved;
-  norma_moments *moments;
-} job;
+norma_unit_outputs norma_unit_outputs_make(const norma_call *call, norma_saved *saved, norma_moments *moments) {
+  norma_axes units = norma_reduction_make(call->layer, NORMA_UNITS).kept;
+  norma_unit_outputs o = {.call = call, .saved = saved, .moments = moments};
+  o.mean = norma_walk_make(call->layer, &units, &call->mean);
+  o.var = norma_walk_make(call->layer, &units, &call->var);
+  o.rstd = norma_walk_make(call->layer, &units, &call->rstd);
+  return o;
+}
 
 static void put(const norma_walk *to, int64_t unit, double value) {
   if (to->data) norma_walk_scatter(to, 0, unit, 1, &value);
 }
 
-static void put_outputs(const job *j, int64_t unit, const norma_saved *s, double var) {
-  put(&j->mean, unit, (s->mean + s->mean_lo) / s->scale);
-  put(&j->var, unit, var / s->scale / s->scale);
-  put(&j->rstd, unit, s->rstd * s->scale);
-  if (j->saved) j->saved[unit] = *s;
+static void put_outputs(const norma_unit_outputs *o, int64_t unit, const norma_saved *s, double var) {
+  put(&o->mean, unit, (s->mean + s->mean_lo) / s->scale);
+  put(&o->var, unit, var / s->scale / s->scale);
+  put(&o->rstd, unit, s->rstd * s->scale);
+  if (o->saved) o->saved[unit] = *s;
 }
+
+/* m are the moments of scale * x. */
+static void finish_scaled(const norma_unit_outputs *o, int64_t unit, const norma_moments *m, double scale) {
+  double var = variance(m, o->call->ddof);
+  norma_saved s = {m->mean, m->mean_lo, reciprocal_std(var + o->call->eps * scale * scale), scale};
+  norma_moments true_size = {m->count, m->mean / scale, m->mean_lo / scale, m->m2 / scale / scale,
+                             m->m2_lo / scale / scale};
+  if (!isfinite(m->mean) || !isfinite(var)) { /* one NaN or Inf makes a whole unit NaN, in every layer alike */
+    var = s.mean = s.mean_lo = s.rstd = NAN;
+    true_size = (norma_moments){m->count, NAN, 0, NAN, 0};
+  }
+  put_outputs(o, unit, &s, var);
+  if (o->moments) o->moments[unit] = true_size;
+}
+
+void norma_finish_unit(const norma_unit_outputs *outputs, int64_t unit, const norma_moments *m) {
+  finish_scaled(outputs, unit, m, 1);
+}
+
+typedef struct job {
+  const norma_call *call;
+  norma_reduction reduction;
+  norma_walk given_mean, given_var;
+  norma_unit_outputs outputs;
+} job;
 
 static void measure_units(void *context, int64_t begin, int64_t end) {
   const job *j = context;
-  const norma_call *call = j->call;
   for (int64_t unit = begin; unit < end; unit++) {
-    bool rms = call->layer->rms;
+    bool rms = j->call->layer->rms;
     norma_moments m = column_moments(&j->reduction, unit, (measure){1, rms});
-    double scale = rescue_scale(call, &j->reduction, unit, &m);
+    double scale = rescue_scale(j->call, &j->reduction, unit, &m);
     if (scale != 1) m = column_moments(&j->reduction, unit, (measure){scale, rms});
-    double var = variance(&m, call->ddof);
-    norma_saved s = {m.mean, m.mean_lo, reciprocal_std(var + call->eps * scale * scale), scale};
-    norma_moments true_size = {m.count, m.mean / scale, m.mean_lo / scale, m.m2 / scale / scale,
-                               m.m2_lo / scale / scale};
-    if (!isfinite(m.mean) || !isfinite(var)) { /* one NaN or Inf makes a whole unit NaN, in every layer alike */
-      var = s.mean = s.mean_lo = s.rstd = NAN;
-      true_size = (norma_moments){m.count, NAN, 0, NAN, 0};
-    }
-    put_outputs(j, unit, &s, var);
-    if (j->moments) j->moments[unit] = true_size;
+    finish_scaled(&j->outputs, unit, &m, scale);
   }
 }
 
@@ -142,20 +163,17 @@ static void take_given(void *context, int64_t begin, int64_t end) {
     /* x - mean must not overflow where both are near the end of float64; a quarter of them cannot. */
     double scale = fabs(mean) > 0x1p1000 ? 0.25 : 1;
     norma_saved s = {mean * scale, 0, reciprocal_std(var + j->call->eps) / scale, scale};
-    put_outputs(j, unit, &s, var * scale * scale);
+    put_outputs(&j->outputs, unit, &s, var * scale * scale);
   }
 }
 
 void norma_statistics(const norma_call *call, norma_saved *saved, norma_moments *moments) {
-  job j = {
-      .call = call, .saved = saved, .moments = moments, .reduction = norma_reduction_make(call->layer, NORMA_UNITS)};
+  job j = {.call = call, .reduction = norma_reduction_make(call->layer, NORMA_UNITS)};
   const norma_axes *units = &j.reduction.kept;
   norma_reduction_view(&j.reduction, &call->x);
   j.given_mean = norma_walk_make(call->layer, units, &call->given_mean);
   j.given_var = norma_walk_make(call->layer, units, &call->given_var);
-  j.mean = norma_walk_make(call->layer, units, &call->mean);
-  j.var = norma_walk_make(call->layer, units, &call->var);
-  j.rstd = norma_walk_make(call->layer, units, &call->rstd);
+  j.outputs = norma_unit_outputs_make(call, saved, moments);
   int64_t elements = norma_layer_unit_elements(call->layer);
   int64_t grain = elements < 4096 ? 4096 / (elements > 0 ? elements : 1) : 1;
   norma_parallel(call->threads, j.reduction.columns, grain, call->given_var.data ? take_given : measure_units, &j);

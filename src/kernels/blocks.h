@@ -1,0 +1,141 @@
+/* Template: groups of 64 elements between memory and float32, whatever their type. */
+#ifndef NORMA_BLOCKS_H
+#define NORMA_BLOCKS_H
+
+#include "simd.h"
+#include "vector.h"
+
+#define NORMA_ALIGNED __attribute__((aligned(64)))
+
+NORMA_INLINE void widen_bf16(const uint16_t *from, float *to, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    uint32_t bits = (uint32_t)from[i] << 16;
+    memcpy(&to[i], &bits, sizeof bits);
+  }
+}
+
+NORMA_INLINE void narrow_bf16(const float *from, uint16_t *to, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    uint32_t bits;
+    memcpy(&bits, &from[i], sizeof bits);
+    uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    to[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+  }
+}
+
+#if defined(NORMA_ISA_AVX2) || defined(NORMA_ISA_AVX512)
+NORMA_INLINE void widen_f16(const uint16_t *from, float *to) {
+  for (int i = 0; i < NORMA_GROUP; i += 8)
+    _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
+}
+NORMA_INLINE void narrow_f16(const float *from, uint16_t *to) {
+  const __m128i quiet = _mm_set1_epi16(0x7e00), infinite = _mm_set1_epi16(0x7c00), magnitude = _mm_set1_epi16(0x7fff);
+  for (int i = 0; i < NORMA_GROUP; i += 8) {
+    __m128i h = _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m128i is_nan = _mm_cmpgt_epi16(_mm_and_si128(h, magnitude), infinite);
+    _mm_storeu_si128((__m128i *)(to + i), _mm_blendv_epi8(h, quiet, is_nan));
+  }
+}
+#else
+NORMA_INLINE void widen_f16(const uint16_t *from, float *to) { norma_widen_f16(from, to, NORMA_GROUP); }
+NORMA_INLINE void narrow_f16(const float *from, uint16_t *to) { norma_narrow_f16(from, to, NORMA_GROUP); }
+#endif
+
+/* 64 elements as float32: in place, or in `room`. */
+NORMA_INLINE const float *load_group(norma_type type, const void *from, int64_t first, float *room) {
+  if (type == NORMA_F32) return (const float *)from + first;
+  if (type == NORMA_BF16) widen_bf16((const uint16_t *)from + first, room, NORMA_GROUP);
+  else widen_f16((const uint16_t *)from + first, room);
+  return room;
+}
+
+/* n < 64 elements, and zeros behind them. */
+NORMA_INLINE const float *load_rest(norma_type type, const void *from, int64_t first, int64_t n, float *room) {
+  uint16_t halves[NORMA_GROUP] = {0};
+  if (type == NORMA_F32) {
+    memset(room, 0, NORMA_GROUP * sizeof *room);
+    memcpy(room, (const float *)from + first, (size_t)n * sizeof *room);
+    return room;
+  }
+  memcpy(halves, (const uint16_t *)from + first, (size_t)n * sizeof *halves);
+  return load_group(type, halves, 0, room);
+}
+
+NORMA_INLINE void prefetch_group(norma_type type, const void *from, int64_t first) {
+  const char *at = (const char *)from + first * (type == NORMA_F32 ? 4 : 2);
+  for (int i = 0; i < (type == NORMA_F32 ? 256 : 128); i += 64) __builtin_prefetch(at + i);
+}
+
+/* Where results go. Streaming stores must write whole lines in address order, so what does not fill one waits. */
+typedef struct sink {
+  char *to;
+  bool stream;
+  size_t head;    /* bytes up to the first whole line, which other rows may share: stored as usual */
+  size_t waiting; /* bytes at the start of `line` */
+  NORMA_ALIGNED char line[5 * 64];
+} sink;
+
+NORMA_INLINE void sink_open(sink *s, void *to, bool stream) {
+  s->to = to;
+  s->stream = stream;
+  s->head = (64 - (uintptr_t)to % 64) % 64;
+  s->waiting = 0;
+}
+
+NORMA_INLINE void sink_put(sink *s, const void *bytes, size_t size) {
+  if (!s->stream) {
+    memcpy(s->to, bytes, size);
+    s->to += size;
+    return;
+  }
+  const char *from = bytes;
+  if (s->head) {
+    size_t head = s->head < size ? s->head : size;
+    memcpy(s->to, from, head);
+    s->to += head;
+    s->head -= head;
+    from += head;
+    size -= head;
+  }
+  if (s->waiting) {
+    memcpy(s->line + s->waiting, from, size);
+    from = s->line;
+    size += s->waiting;
+  }
+  size_t lines = size & ~(size_t)63;
+  for (size_t i = 0; i < lines; i += 64) norma_stream_line(s->to + i, from + i);
+  s->to += lines;
+  s->waiting = size - lines;
+  if (s->waiting) memmove(s->line, from + lines, s->waiting);
+}
+
+/* n <= 64 float32 results, rounded to the type. */
+NORMA_INLINE void store_group(norma_type type, sink *s, const float *values, int64_t n) {
+  NORMA_ALIGNED uint16_t halves[NORMA_GROUP];
+  if (type == NORMA_F32) {
+    if (n == NORMA_GROUP) sink_put(s, values, NORMA_GROUP * sizeof *values);
+    else sink_put(s, values, (size_t)n * sizeof *values);
+    return;
+  }
+  if (type == NORMA_BF16) narrow_bf16(values, halves, NORMA_GROUP);
+  else narrow_f16(values, halves);
+  if (n == NORMA_GROUP) sink_put(s, halves, sizeof halves);
+  else sink_put(s, halves, (size_t)n * sizeof *halves);
+}
+
+NORMA_INLINE void sink_close(sink *s) {
+  if (s->waiting) memcpy(s->to, s->line, s->waiting);
+}
+
+/* Whether any of 64 float32 is NaN or Inf. */
+NORMA_INLINE bool not_finite(const float *v) {
+  uint32_t any = 0;
+  for (int i = 0; i < NORMA_GROUP; i++) {
+    uint32_t bits;
+    memcpy(&bits, &v[i], sizeof bits);
+    any |= (bits & 0x7fffffff) + 0x00800000;
+  }
+  return any >> 31;
+}
+
+#endif

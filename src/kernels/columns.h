@@ -1,0 +1,178 @@
+/* Template: the same sums down neighbouring columns. 16 rows (a quarter) of 4 columns stay in registers, a row in the
+ * lane that is its number modulo 4; a column's four accumulators are kept beside its neighbours'. */
+#ifndef NORMA_COLUMNS_H
+#define NORMA_COLUMNS_H
+
+#include "blocks.h"
+
+typedef struct column_sums {
+  NORMA_ALIGNED double first[4][NORMA_COLUMNS], second[4][NORMA_COLUMNS];
+} column_sums;
+
+NORMA_INLINE quad load_quad(norma_type type, const void *from, int64_t at) {
+  NORMA_ALIGNED float room[4];
+  if (type == NORMA_F32) return quad_floats((const float *)from + at);
+  if (type == NORMA_BF16) widen_bf16((const uint16_t *)from + at, room, 4);
+  else norma_widen_f16((const uint16_t *)from + at, room, 4);
+  return quad_floats(room);
+}
+
+/* Fewer than four columns are left. */
+NORMA_INLINE quad load_quad_rest(norma_type type, const void *from, int64_t at, int64_t n) {
+  NORMA_ALIGNED float room[NORMA_GROUP];
+  load_rest(type, from, at, n, room);
+  return quad_floats(room);
+}
+
+/* The next 16 rows, in the order of addresses, a few lines for each step of 4 columns. */
+typedef struct lines_ahead {
+  const char *at;
+  int64_t row_bytes, row_step, column;
+} lines_ahead;
+
+NORMA_INLINE lines_ahead ahead_of(norma_type type, const void *from, int64_t at, int64_t stride, int64_t columns) {
+  int64_t size = type == NORMA_F32 ? 4 : 2;
+  return (lines_ahead){(const char *)from + at * size, columns * size, stride * size, 0};
+}
+
+NORMA_INLINE void prefetch_lines(lines_ahead *a, int lines) {
+  for (int i = 0; i < lines; i++) {
+    __builtin_prefetch(a->at + a->column);
+    a->column += 64;
+    if (a->column >= a->row_bytes) a->column = 0, a->at += a->row_step;
+  }
+}
+
+NORMA_INLINE void lane_put(quad lane[4], int row, quad value) {
+  lane[row % 4] = row < 4 ? value : quad_add(lane[row % 4], value);
+}
+
+NORMA_INLINE void quarter_end(double *into, const quad lane[4]) {
+  quad sum = quad_add(quad_add(lane[0], lane[1]), quad_add(lane[2], lane[3]));
+  quad_store(into, quad_add(quad_load(into), sum));
+}
+
+/* (A0 + A1) + (A2 + A3) of each column. */
+NORMA_INLINE void columns_end(const column_sums *s, int64_t columns, double *sum) {
+  for (int64_t c = 0; c < columns; c++) {
+    sum[c] = (s->first[0][c] + s->first[1][c]) + (s->first[2][c] + s->first[3][c]);
+    sum[columns + c] = (s->second[0][c] + s->second[1][c]) + (s->second[2][c] + s->second[3][c]);
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------------- moments --- */
+
+NORMA_INLINE void moments_quarter(norma_type type, const void *x, int64_t at, int64_t stride, int rows, int64_t wide,
+                                  quad pivot, double *first, double *second) {
+  quad d_lane[4], s_lane[4];
+#pragma GCC unroll 16
+  for (int r = 0; r < NORMA_QUARTER; r++) {
+    quad d = quad_set(0);
+    if (r < rows)
+      d = quad_sub(wide >= 4 ? load_quad(type, x, at + r * stride) : load_quad_rest(type, x, at + r * stride, wide),
+                   pivot);
+    lane_put(d_lane, r, d);
+    lane_put(s_lane, r, quad_mul(d, d));
+  }
+  quarter_end(first, d_lane);
+  quarter_end(second, s_lane);
+}
+
+NORMA_INLINE void moments_columns(norma_type type, const void *x, int64_t stride, int64_t n, int64_t columns,
+                                  const double *pivot, column_sums *s) {
+  for (int64_t r = 0; r < n; r += NORMA_QUARTER) {
+    int k = (int)(r / NORMA_QUARTER % 4), rows = n - r < NORMA_QUARTER ? (int)(n - r) : NORMA_QUARTER;
+    lines_ahead ahead = ahead_of(type, x, (r + NORMA_QUARTER) * stride, stride, columns);
+    int64_t c = 0;
+    for (; rows == NORMA_QUARTER && c + 4 <= columns; c += 4) {
+      prefetch_lines(&ahead, type == NORMA_F32 ? 4 : 2);
+      moments_quarter(type, x, r * stride + c, stride, NORMA_QUARTER, 4, quad_load(pivot + c), &s->first[k][c],
+                      &s->second[k][c]);
+    }
+    for (; c < columns; c += 4)
+      moments_quarter(type, x, r * stride + c, stride, rows, columns - c, quad_load(pivot + c), &s->first[k][c],
+                      &s->second[k][c]);
+  }
+}
+
+static NORMA_TARGET void column_moments(norma_type type, const void *x, int64_t stride, int64_t n, int64_t columns,
+                                        const double *pivot, double *sum) {
+  column_sums s;
+  memset(&s, 0, sizeof s);
+  if (type == NORMA_F32) moments_columns(NORMA_F32, x, stride, n, columns, pivot, &s);
+  else moments_columns(type, x, stride, n, columns, pivot, &s);
+  columns_end(&s, columns, sum);
+}
+
+/* ------------------------------------------------------------------------------------------------------ gradients --- */
+
+typedef struct column_views {
+  norma_type type;
+  const void *x, *dy;
+  int64_t x_stride, dy_stride;
+} column_views;
+
+NORMA_INLINE void gradients_quarter(const column_views *v, const norma_slopes *p, bool by_row, bool weights, int64_t row,
+                                    int rows, int64_t column, int64_t wide, quad pivot, double *first,
+                                    double *second) {
+  quad q_lane[4], x_lane[4], zero = quad_set(0);
+  quad mean = zero, mean_lo = zero, rstd = zero;
+  if (!by_row) {
+    mean = quad_load(p->mean + column), mean_lo = quad_load(p->mean_lo + column), rstd = quad_load(p->rstd + column);
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < NORMA_QUARTER; r++) {
+    quad q = zero, q_xhat = zero;
+    if (r < rows) {
+      int64_t at = (row + r) * v->x_stride + column, dy_at = (row + r) * v->dy_stride + column;
+      quad x = wide >= 4 ? load_quad(v->type, v->x, at) : load_quad_rest(v->type, v->x, at, wide);
+      q = wide >= 4 ? load_quad(v->type, v->dy, dy_at) : load_quad_rest(v->type, v->dy, dy_at, wide);
+      if (by_row) mean = quad_set(p->mean[row + r]), mean_lo = quad_set(p->mean_lo[row + r]);
+      if (by_row) rstd = quad_set(p->rstd[row + r]);
+      if (weights) q = quad_mul(q, quad_set((double)p->weight[row + r] + p->weight_offset));
+      q_xhat = quad_mul(q, quad_mul(quad_sub(quad_sub(x, mean), mean_lo), rstd));
+      if (weights) q = quad_sub(q, pivot);
+      if (by_row) q = quad_add(q, quad_mul(rstd, zero)); /* a NaN reaches both sums */
+    }
+    lane_put(q_lane, r, q);
+    lane_put(x_lane, r, q_xhat);
+  }
+  quarter_end(first, q_lane);
+  quarter_end(second, x_lane);
+}
+
+NORMA_INLINE void gradients_columns(const column_views *v, const norma_slopes *p, bool by_row, bool weights, int64_t n,
+                                    int64_t columns, const double *pivot, column_sums *s) {
+  for (int64_t r = 0; r < n; r += NORMA_QUARTER) {
+    int k = (int)(r / NORMA_QUARTER % 4), rows = n - r < NORMA_QUARTER ? (int)(n - r) : NORMA_QUARTER;
+    int lines = v->type == NORMA_F32 ? 4 : 2;
+    lines_ahead x_ahead = ahead_of(v->type, v->x, (r + NORMA_QUARTER) * v->x_stride, v->x_stride, columns);
+    lines_ahead dy_ahead = ahead_of(v->type, v->dy, (r + NORMA_QUARTER) * v->dy_stride, v->dy_stride, columns);
+    int64_t c = 0;
+    for (; rows == NORMA_QUARTER && c + 4 <= columns; c += 4) {
+      prefetch_lines(&x_ahead, lines);
+      prefetch_lines(&dy_ahead, lines);
+      gradients_quarter(v, p, by_row, weights, r, NORMA_QUARTER, c, 4, quad_load(pivot + c), &s->first[k][c],
+                        &s->second[k][c]);
+    }
+    for (; c < columns; c += 4)
+      gradients_quarter(v, p, by_row, weights, r, rows, c, columns - c, quad_load(pivot + c), &s->first[k][c],
+                        &s->second[k][c]);
+  }
+}
+
+static NORMA_TARGET void column_gradients(norma_type type, const norma_slopes *p, bool by_row, const void *x,
+                                          int64_t x_stride, const void *dy, int64_t dy_stride, int64_t n,
+                                          int64_t columns, const double *pivot, double *sum) {
+  column_sums s;
+  memset(&s, 0, sizeof s);
+  column_views v = {type, x, dy, x_stride, dy_stride};
+  bool weights = p->weight && p->weight_step;
+  if (type == NORMA_F32) v.type = NORMA_F32;
+  if (type == NORMA_F32 && by_row && !weights) gradients_columns(&v, p, true, false, n, columns, pivot, &s);
+  else if (type == NORMA_F32 && !by_row && !weights) gradients_columns(&v, p, false, false, n, columns, pivot, &s);
+  else gradients_columns(&v, p, by_row, weights, n, columns, pivot, &s);
+  columns_end(&s, columns, sum);
+}
+
+#endif

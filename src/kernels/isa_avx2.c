@@ -1,0 +1,10 @@
+/* 256-bit vectors; F16C for the conversions of float16. Without FMA: a fused operation would round once less. */
+#if defined(__x86_64__)
+#define NORMA_ISA_AVX2
+#define NORMA_TARGET __attribute__((target("avx2,f16c")))
+#include "template.h"
+
+NORMA_KERNELS(norma_kernels_avx2, "avx2")
+#else
+typedef int norma_isa_avx2_is_elsewhere;
+#endif

@@ -1,0 +1,313 @@
+/* Template: a stretch of a row, consecutive in memory. */
+#ifndef NORMA_ROWS_H
+#define NORMA_ROWS_H
+
+#include "blocks.h"
+
+/* ------------------------------------------------------------------------------------------------ the tree's sums --- */
+
+/* Two sums of the tree, a lane for each of the four accumulators. */
+typedef struct two_sums {
+  quad first, second;
+} two_sums;
+
+/* A group: quarter k of it, 4 quads, goes to accumulator k. */
+typedef struct group_sums {
+  quad first[4], second[4]; /* the lanes of each quarter */
+} group_sums;
+
+NORMA_INLINE void sums_add(two_sums *s, const group_sums *g) {
+  s->first = quad_add(s->first, quad_sums(g->first[0], g->first[1], g->first[2], g->first[3]));
+  s->second = quad_add(s->second, quad_sums(g->second[0], g->second[1], g->second[2], g->second[3]));
+}
+
+NORMA_INLINE void sums_end(const two_sums *s, double sum[2]) {
+  double a[4], b[4];
+  quad_store(a, s->first);
+  quad_store(b, s->second);
+  sum[0] = (a[0] + a[1]) + (a[2] + a[3]);
+  sum[1] = (b[0] + b[1]) + (b[2] + b[3]);
+}
+
+/* Adds two values of four neighbouring positions, `at` being a multiple of 4 in the group. */
+NORMA_INLINE void group_put(group_sums *g, int at, quad first, quad second) {
+  int k = at / NORMA_QUARTER;
+  bool fresh = at % NORMA_QUARTER == 0;
+  g->first[k] = fresh ? first : quad_add(g->first[k], first);
+  g->second[k] = fresh ? second : quad_add(g->second[k], second);
+}
+
+/* The last group: values of positions that are missing are 0. */
+NORMA_INLINE void sums_add_rest(two_sums *s, const double *first, const double *second) {
+  group_sums g;
+  for (int i = 0; i < NORMA_GROUP; i += 4) group_put(&g, i, quad_load(first + i), quad_load(second + i));
+  sums_add(s, &g);
+}
+
+/* ------------------------------------------------------------------------------------------------------- moments --- */
+
+NORMA_INLINE void moments_group(const float *x, quad pivot, two_sums *s) {
+  group_sums g;
+#pragma GCC unroll 16
+  for (int i = 0; i < NORMA_GROUP; i += 4) {
+    quad d = quad_sub(quad_floats(x + i), pivot);
+    group_put(&g, i, d, quad_mul(d, d));
+  }
+  sums_add(s, &g);
+}
+
+NORMA_INLINE void moments_rest(const float *x, int64_t n, double pivot, two_sums *s) {
+  NORMA_ALIGNED double d[NORMA_GROUP] = {0}, square[NORMA_GROUP];
+  for (int64_t i = 0; i < n; i++) d[i] = (double)x[i] - pivot;
+  for (int64_t i = 0; i < NORMA_GROUP; i++) square[i] = d[i] * d[i];
+  sums_add_rest(s, d, square);
+}
+
+static NORMA_TARGET void row_moments(norma_type type, const void *x, int64_t n, double pivot, double sum[2]) {
+  NORMA_ALIGNED float room[NORMA_GROUP];
+  two_sums s = {quad_set(0), quad_set(0)};
+  quad p = quad_set(pivot);
+  int64_t i = 0;
+  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) moments_group(load_group(type, x, i, room), p, &s);
+  if (i < n) moments_rest(load_rest(type, x, i, n - i, room), n - i, pivot, &s);
+  sums_end(&s, sum);
+}
+
+/* ------------------------------------------------------------------------------------------------------- forward --- */
+
+/* Coefficients of 64 elements, one entry each. */
+typedef struct coef_group {
+  const float *hi, *lo, *rstd, *weight, *bias;
+} coef_group;
+
+/* Room for those that are the same for all elements, or that end within the group. */
+typedef struct coef_room {
+  NORMA_ALIGNED float hi[NORMA_GROUP], lo[NORMA_GROUP], rstd[NORMA_GROUP], weight[NORMA_GROUP], bias[NORMA_GROUP];
+} coef_room;
+
+NORMA_INLINE void spread(float *room, const float *from, int64_t step, int64_t n, float absent) {
+  for (int64_t i = 0; i < NORMA_GROUP; i++) room[i] = !from ? absent : step == 0 ? from[0] : i < n ? from[i] : 0;
+}
+
+/* An absent bias is -0, which changes no number when it is added. */
+NORMA_INLINE coef_group coefs_open(const norma_coefs *c, coef_room *room, int64_t first, int64_t n) {
+  int64_t u = first * c->unit_step;
+  spread(room->hi, c->hi + u, c->unit_step, n, 0);
+  spread(room->lo, c->lo + u, c->unit_step, n, 0);
+  spread(room->rstd, c->rstd + u, c->unit_step, n, 0);
+  spread(room->weight, c->weight ? c->weight + first * c->weight_step : NULL, c->weight_step, n, 1);
+  spread(room->bias, c->bias ? c->bias + first * c->bias_step : NULL, c->bias_step, n, -0.0f);
+  return (coef_group){room->hi, room->lo, room->rstd, room->weight, room->bias};
+}
+
+NORMA_INLINE void forward_group(const norma_coefs *c, const coef_group *g, int64_t first, const float *x, float *y,
+                                int64_t n) {
+  const float offset = c->weight ? c->weight_offset : 0;
+  for (int i = 0; i < NORMA_GROUP; i++)
+    y[i] = (((x[i] - g->hi[i]) - g->lo[i]) * g->rstd[i]) * (g->weight[i] + offset) + g->bias[i];
+  if (__builtin_expect(not_finite(y), 0)) norma_forward_exact(c, first, x, y, n);
+}
+
+NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, int64_t first, const void *x, int64_t n,
+                               sink *out) {
+  coef_room room;
+  NORMA_ALIGNED float in[NORMA_GROUP], y[NORMA_GROUP];
+  coef_group g = coefs_open(c, &room, first, n);
+  forward_group(c, &g, first, load_rest(type, x, first, n, in), y, n);
+  store_group(type, out, y, n);
+}
+
+/* units, weights, ahead: whether the step is 1, whether moments of another row are taken; constants in each caller. */
+NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, const void *x, void *y, int64_t n, bool stream,
+                              norma_ahead *ahead) {
+  coef_room room;
+  sink out;
+  NORMA_ALIGNED float in[NORMA_GROUP], in_ahead[NORMA_GROUP], result[NORMA_GROUP];
+  two_sums s = {quad_set(0), quad_set(0)};
+  quad pivot = quad_set(ahead ? ahead->pivot : 0);
+  coef_group constants = coefs_open(c, &room, 0, NORMA_GROUP < n ? NORMA_GROUP : n);
+  int64_t i = 0;
+  sink_open(&out, y, stream);
+  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
+    coef_group g = constants;
+    if (c->unit_step) g.hi = c->hi + i, g.lo = c->lo + i, g.rstd = c->rstd + i;
+    if (c->weight && c->weight_step) g.weight = c->weight + i;
+    if (c->bias && c->bias_step) g.bias = c->bias + i;
+    if (ahead) {
+      prefetch_group(type, ahead->x, i + 16 * NORMA_GROUP);
+      moments_group(load_group(type, ahead->x, i, in_ahead), pivot, &s);
+    }
+    forward_group(c, &g, i, load_group(type, x, i, in), result, NORMA_GROUP);
+    store_group(type, &out, result, NORMA_GROUP);
+  }
+  if (i < n) {
+    if (ahead) moments_rest(load_rest(type, ahead->x, i, n - i, in_ahead), n - i, ahead->pivot, &s);
+    forward_rest(type, c, i, x, n - i, &out);
+  }
+  sink_close(&out);
+  if (ahead) sums_end(&s, ahead->sum);
+}
+
+static NORMA_TARGET void row_forward(norma_type type, const norma_coefs *c, const void *x, void *y, int64_t n,
+                                     bool stream, norma_ahead *ahead) {
+  if (type == NORMA_F32 && ahead) forward_row(NORMA_F32, c, x, y, n, stream, ahead);
+  else if (type == NORMA_F32) forward_row(NORMA_F32, c, x, y, n, stream, NULL);
+  else forward_row(type, c, x, y, n, stream, ahead);
+}
+
+/* ------------------------------------------------------------------------------------------------------ gradients --- */
+
+/* xhat of four elements. */
+NORMA_INLINE quad quad_xhat(quad x, quad mean, quad mean_lo, quad rstd) {
+  return quad_mul(quad_sub(quad_sub(x, mean), mean_lo), rstd);
+}
+
+/* The weights of four elements. */
+NORMA_INLINE quad quad_weights(const norma_slopes *s, bool weights, int64_t at) {
+  return weights ? quad_add(quad_floats(s->weight + at), quad_set(s->weight_offset))
+                 : quad_set(s->weight ? (double)s->weight[0] + s->weight_offset : 1);
+}
+
+NORMA_INLINE double one_weight(const norma_slopes *s, int64_t at) {
+  return s->weight ? (double)s->weight[at * s->weight_step] + s->weight_offset : 1;
+}
+
+/* A NaN in rstd, of a unit that has one, must reach both sums. */
+NORMA_INLINE void gradients_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
+                                  const float *dy, quad pivot, two_sums *s) {
+  group_sums g;
+  quad mean = quad_set(c->mean[0]), mean_lo = quad_set(c->mean_lo[0]), rstd = quad_set(c->rstd[0]);
+#pragma GCC unroll 16
+  for (int i = 0; i < NORMA_GROUP; i += 4) {
+    if (units) mean = quad_load(c->mean + at + i), mean_lo = quad_load(c->mean_lo + at + i);
+    if (units) rstd = quad_load(c->rstd + at + i);
+    quad q = quad_floats(dy + i);
+    if (weights) q = quad_mul(q, quad_weights(c, true, at + i));
+    quad q_xhat = quad_mul(q, quad_xhat(quad_floats(x + i), mean, mean_lo, rstd));
+    if (weights) q = quad_sub(q, pivot);
+    if (units) q = quad_add(q, quad_mul(rstd, quad_set(0)));
+    group_put(&g, i, q, q_xhat);
+  }
+  sums_add(s, &g);
+}
+
+NORMA_INLINE void gradients_rest(const norma_slopes *c, bool weights, int64_t at, const float *x, const float *dy,
+                                 int64_t n, double pivot, two_sums *s) {
+  NORMA_ALIGNED double first[NORMA_GROUP] = {0}, second[NORMA_GROUP] = {0};
+  for (int64_t i = 0; i < n; i++) {
+    int64_t u = (at + i) * c->unit_step;
+    double q = weights ? (double)dy[i] * one_weight(c, at + i) : (double)dy[i];
+    second[i] = q * ((((double)x[i] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]);
+    first[i] = (weights ? q - pivot : q) + c->rstd[u] * 0;
+  }
+  sums_add_rest(s, first, second);
+}
+
+NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
+                                const void *dy, int64_t n, double pivot, double sum[2]) {
+  NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP];
+  two_sums s = {quad_set(0), quad_set(0)};
+  int64_t i = 0;
+  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP)
+    gradients_group(c, units, weights, i, load_group(type, x, i, x_room), load_group(type, dy, i, dy_room),
+                    quad_set(pivot), &s);
+  if (i < n)
+    gradients_rest(c, weights, i, load_rest(type, x, i, n - i, x_room), load_rest(type, dy, i, n - i, dy_room), n - i,
+                   pivot, &s);
+  sums_end(&s, sum);
+}
+
+static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slopes, const void *x, const void *dy,
+                                       int64_t n, double pivot, double sum[2]) {
+  bool units = slopes->unit_step, weights = slopes->weight && slopes->weight_step;
+  if (type == NORMA_F32 && !units && !weights) gradients_row(NORMA_F32, slopes, false, false, x, dy, n, pivot, sum);
+  else if (type == NORMA_F32 && !units) gradients_row(NORMA_F32, slopes, false, true, x, dy, n, pivot, sum);
+  else gradients_row(type, slopes, units, weights, x, dy, n, pivot, sum);
+}
+
+/* ------------------------------------------------------------------------------------------------------- backward --- */
+
+NORMA_INLINE void backward_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
+                                 const float *dy, float *dx) {
+  bool given = !c->q;
+  quad mean = quad_set(c->mean[0]), mean_lo = quad_set(c->mean_lo[0]), rstd = quad_set(c->rstd[0]);
+  quad mean_q = quad_set(given ? 0 : c->q[0]), mean_q_xhat = quad_set(given ? 0 : c->q_xhat[0]);
+#pragma GCC unroll 4
+  for (int i = 0; i < NORMA_GROUP; i += 4) {
+    if (units) rstd = quad_load(c->rstd + at + i);
+    quad q = quad_mul(quad_floats(dy + i), quad_weights(c, weights, at + i));
+    if (!given) {
+      if (units) mean = quad_load(c->mean + at + i), mean_lo = quad_load(c->mean_lo + at + i);
+      if (units) mean_q = quad_load(c->q + at + i), mean_q_xhat = quad_load(c->q_xhat + at + i);
+      quad xhat = quad_xhat(quad_floats(x + i), mean, mean_lo, rstd);
+      q = quad_sub(quad_sub(q, mean_q), quad_mul(xhat, mean_q_xhat));
+    }
+    quad_narrow(dx + i, quad_mul(q, rstd));
+  }
+}
+
+NORMA_INLINE void backward_rest(const norma_slopes *c, int64_t at, const float *x, const float *dy, int64_t n,
+                                float *dx) {
+  for (int64_t i = 0; i < NORMA_GROUP; i++) {
+    int64_t u = (at + i) * c->unit_step;
+    if (i >= n) {
+      dx[i] = 0;
+      continue;
+    }
+    double q = (double)dy[i] * one_weight(c, at + i);
+    if (c->q) q = (q - c->q[u]) - ((((double)x[i] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]) * c->q_xhat[u];
+    dx[i] = (float)(q * c->rstd[u]);
+  }
+}
+
+/* Results are stored with the canonical NaN. */
+NORMA_INLINE void canonical(float *v) {
+  if (__builtin_expect(!not_finite(v), 1)) return;
+  for (int i = 0; i < NORMA_GROUP; i++) {
+    const uint32_t quiet = 0x7fc00000;
+    if (v[i] != v[i]) memcpy(&v[i], &quiet, sizeof quiet);
+  }
+}
+
+NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
+                               const void *dy, void *dx, int64_t n, bool stream, norma_ahead *ahead) {
+  NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], result[NORMA_GROUP];
+  two_sums s = {quad_set(0), quad_set(0)};
+  sink out;
+  int64_t i = 0;
+  sink_open(&out, dx, stream);
+  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
+    if (ahead) {
+      prefetch_group(type, ahead->x, i + 8 * NORMA_GROUP);
+      prefetch_group(type, ahead->dy, i + 8 * NORMA_GROUP);
+      gradients_group(&ahead->slopes, false, weights, i, load_group(type, ahead->x, i, x_room),
+                      load_group(type, ahead->dy, i, dy_room), quad_set(ahead->pivot), &s);
+    }
+    backward_group(c, units, weights, i, load_group(type, x, i, x_room), load_group(type, dy, i, dy_room), result);
+    canonical(result);
+    store_group(type, &out, result, NORMA_GROUP);
+  }
+  if (i < n) {
+    int64_t rest = n - i;
+    if (ahead)
+      gradients_rest(&ahead->slopes, weights, i, load_rest(type, ahead->x, i, rest, x_room),
+                     load_rest(type, ahead->dy, i, rest, dy_room), rest, ahead->pivot, &s);
+    backward_rest(c, i, load_rest(type, x, i, rest, x_room), load_rest(type, dy, i, rest, dy_room), rest, result);
+    canonical(result);
+    store_group(type, &out, result, rest);
+  }
+  sink_close(&out);
+  if (ahead) sums_end(&s, ahead->sum);
+}
+
+static NORMA_TARGET void row_backward(norma_type type, const norma_slopes *slopes, const void *x, const void *dy,
+                                      void *dx, int64_t n, bool stream, norma_ahead *ahead) {
+  bool units = slopes->unit_step, weights = slopes->weight && slopes->weight_step;
+  if (units || type != NORMA_F32) backward_row(type, slopes, units, weights, x, dy, dx, n, stream, ahead);
+  else if (weights && ahead) backward_row(NORMA_F32, slopes, false, true, x, dy, dx, n, stream, ahead);
+  else if (weights) backward_row(NORMA_F32, slopes, false, true, x, dy, dx, n, stream, NULL);
+  else if (ahead) backward_row(NORMA_F32, slopes, false, false, x, dy, dx, n, stream, ahead);
+  else backward_row(NORMA_F32, slopes, false, false, x, dy, dx, n, stream, NULL);
+}
+
+#endif

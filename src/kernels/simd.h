@@ -1,0 +1,134 @@
+/*
+ * Four float64 lanes, in the vectors of one instruction set. A file isa_*.c defines NORMA_ISA_* and NORMA_TARGET and
+ * includes this header and the templates; so each template is compiled once per instruction set, from one source and
+ * without compiler flags. Loops over float32 blocks need no wrappers: they have constant lengths and no order of their
+ * own, and compilers turn them into the vectors of the target.
+ *
+ *     quad_sums   {a, b, c, d} -> {sum a, sum b, sum c, sum d}, each as (l0 + l1) + (l2 + l3)
+ *     quad_floats converts 4 float32; quad_narrow rounds to 4 float32
+ *     norma_stream_line writes 64 bytes past the caches; both ends are multiples of 64; norma_stream_end orders them
+ */
+#ifndef NORMA_SIMD_H
+#define NORMA_SIMD_H
+
+#include <stdint.h>
+#include <string.h>
+
+#define NORMA_INLINE static inline __attribute__((always_inline)) NORMA_TARGET
+
+#if defined(NORMA_ISA_AVX2) || defined(NORMA_ISA_AVX512)
+#include <immintrin.h>
+
+typedef __m256d quad;
+NORMA_INLINE quad quad_set(double v) { return _mm256_set1_pd(v); }
+NORMA_INLINE quad quad_load(const double *p) { return _mm256_loadu_pd(p); }
+NORMA_INLINE void quad_store(double *p, quad a) { _mm256_storeu_pd(p, a); }
+NORMA_INLINE quad quad_floats(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+NORMA_INLINE void quad_narrow(float *p, quad a) { _mm_storeu_ps(p, _mm256_cvtpd_ps(a)); }
+NORMA_INLINE quad quad_add(quad a, quad b) { return _mm256_add_pd(a, b); }
+NORMA_INLINE quad quad_sub(quad a, quad b) { return _mm256_sub_pd(a, b); }
+NORMA_INLINE quad quad_mul(quad a, quad b) { return _mm256_mul_pd(a, b); }
+NORMA_INLINE quad quad_sums(quad a, quad b, quad c, quad d) {
+  quad ab = _mm256_hadd_pd(a, b), cd = _mm256_hadd_pd(c, d);
+  return _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20), _mm256_permute2f128_pd(ab, cd, 0x31));
+}
+NORMA_INLINE void norma_stream_line(void *to, const void *from) {
+  _mm256_stream_si256((__m256i *)to, _mm256_loadu_si256((const __m256i *)from));
+  _mm256_stream_si256((__m256i *)to + 1, _mm256_loadu_si256((const __m256i *)from + 1));
+}
+NORMA_INLINE void norma_stream_end(void) { _mm_sfence(); }
+
+#elif defined(NORMA_ISA_SSE2)
+#include <emmintrin.h>
+
+typedef struct quad {
+  __m128d a, b;
+} quad;
+NORMA_INLINE quad quad_set(double v) { return (quad){_mm_set1_pd(v), _mm_set1_pd(v)}; }
+NORMA_INLINE quad quad_load(const double *p) { return (quad){_mm_loadu_pd(p), _mm_loadu_pd(p + 2)}; }
+NORMA_INLINE void quad_store(double *p, quad a) {
+  _mm_storeu_pd(p, a.a);
+  _mm_storeu_pd(p + 2, a.b);
+}
+NORMA_INLINE quad quad_floats(const float *p) {
+  __m128 v = _mm_loadu_ps(p);
+  return (quad){_mm_cvtps_pd(v), _mm_cvtps_pd(_mm_movehl_ps(v, v))};
+}
+NORMA_INLINE void quad_narrow(float *p, quad a) {
+  _mm_storeu_ps(p, _mm_movelh_ps(_mm_cvtpd_ps(a.a), _mm_cvtpd_ps(a.b)));
+}
+NORMA_INLINE quad quad_add(quad a, quad b) { return (quad){_mm_add_pd(a.a, b.a), _mm_add_pd(a.b, b.b)}; }
+NORMA_INLINE quad quad_sub(quad a, quad b) { return (quad){_mm_sub_pd(a.a, b.a), _mm_sub_pd(a.b, b.b)}; }
+NORMA_INLINE quad quad_mul(quad a, quad b) { return (quad){_mm_mul_pd(a.a, b.a), _mm_mul_pd(a.b, b.b)}; }
+NORMA_INLINE __m128d pair_sums(__m128d a, __m128d b) {
+  return _mm_add_pd(_mm_unpacklo_pd(a, b), _mm_unpackhi_pd(a, b));
+}
+NORMA_INLINE quad quad_sums(quad a, quad b, quad c, quad d) {
+  return (quad){_mm_add_pd(pair_sums(a.a, b.a), pair_sums(a.b, b.b)),
+                _mm_add_pd(pair_sums(c.a, d.a), pair_sums(c.b, d.b))};
+}
+NORMA_INLINE void norma_stream_line(void *to, const void *from) {
+  for (int i = 0; i < 4; i++) _mm_stream_si128((__m128i *)to + i, _mm_loadu_si128((const __m128i *)from + i));
+}
+NORMA_INLINE void norma_stream_end(void) { _mm_sfence(); }
+
+#elif defined(NORMA_ISA_NEON)
+#include <arm_neon.h>
+
+typedef struct quad {
+  float64x2_t a, b;
+} quad;
+NORMA_INLINE quad quad_set(double v) { return (quad){vdupq_n_f64(v), vdupq_n_f64(v)}; }
+NORMA_INLINE quad quad_load(const double *p) { return (quad){vld1q_f64(p), vld1q_f64(p + 2)}; }
+NORMA_INLINE void quad_store(double *p, quad a) {
+  vst1q_f64(p, a.a);
+  vst1q_f64(p + 2, a.b);
+}
+NORMA_INLINE quad quad_floats(const float *p) {
+  float32x4_t v = vld1q_f32(p);
+  return (quad){vcvt_f64_f32(vget_low_f32(v)), vcvt_high_f64_f32(v)};
+}
+NORMA_INLINE void quad_narrow(float *p, quad a) { vst1q_f32(p, vcvt_high_f32_f64(vcvt_f32_f64(a.a), a.b)); }
+NORMA_INLINE quad quad_add(quad a, quad b) { return (quad){vaddq_f64(a.a, b.a), vaddq_f64(a.b, b.b)}; }
+NORMA_INLINE quad quad_sub(quad a, quad b) { return (quad){vsubq_f64(a.a, b.a), vsubq_f64(a.b, b.b)}; }
+NORMA_INLINE quad quad_mul(quad a, quad b) { return (quad){vmulq_f64(a.a, b.a), vmulq_f64(a.b, b.b)}; }
+NORMA_INLINE quad quad_sums(quad a, quad b, quad c, quad d) {
+  return (quad){vaddq_f64(vpaddq_f64(a.a, b.a), vpaddq_f64(a.b, b.b)),
+                vaddq_f64(vpaddq_f64(c.a, d.a), vpaddq_f64(c.b, d.b))};
+}
+NORMA_INLINE void norma_stream_line(void *to, const void *from) { memcpy(to, from, 64); }
+NORMA_INLINE void norma_stream_end(void) {}
+
+#else /* plain C */
+
+typedef struct quad {
+  double v[4];
+} quad;
+NORMA_INLINE quad quad_set(double v) { return (quad){{v, v, v, v}}; }
+NORMA_INLINE quad quad_load(const double *p) { return (quad){{p[0], p[1], p[2], p[3]}}; }
+NORMA_INLINE void quad_store(double *p, quad a) { memcpy(p, a.v, sizeof a.v); }
+NORMA_INLINE quad quad_floats(const float *p) { return (quad){{p[0], p[1], p[2], p[3]}}; }
+NORMA_INLINE void quad_narrow(float *p, quad a) {
+  for (int i = 0; i < 4; i++) p[i] = (float)a.v[i];
+}
+NORMA_INLINE quad quad_add(quad a, quad b) {
+  for (int i = 0; i < 4; i++) a.v[i] += b.v[i];
+  return a;
+}
+NORMA_INLINE quad quad_sub(quad a, quad b) {
+  for (int i = 0; i < 4; i++) a.v[i] -= b.v[i];
+  return a;
+}
+NORMA_INLINE quad quad_mul(quad a, quad b) {
+  for (int i = 0; i < 4; i++) a.v[i] *= b.v[i];
+  return a;
+}
+NORMA_INLINE double quad_sum(quad a) { return (a.v[0] + a.v[1]) + (a.v[2] + a.v[3]); }
+NORMA_INLINE quad quad_sums(quad a, quad b, quad c, quad d) {
+  return (quad){{quad_sum(a), quad_sum(b), quad_sum(c), quad_sum(d)}};
+}
+NORMA_INLINE void norma_stream_line(void *to, const void *from) { memcpy(to, from, 64); }
+NORMA_INLINE void norma_stream_end(void) {}
+#endif
+
+#endif

@@ -1,0 +1,9 @@
+/* All templates for one instruction set, and its table; see simd.h. */
+#include "columns.h"
+#include "rows.h"
+
+static NORMA_TARGET void fence(void) { norma_stream_end(); }
+
+#define NORMA_KERNELS(id, label)                                                                       \
+  const norma_kernels id = {label,        row_moments,    row_forward,      row_gradients,             \
+                            row_backward, column_moments, column_gradients, fence};

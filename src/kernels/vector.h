@@ -1,0 +1,79 @@
+/* What the vector kernels of every instruction set offer, and the table to choose them from. Each works on a stretch:
+ * up to NORMA_STRETCH positions of float32, float16 or bfloat16 that are consecutive in memory (a row), or the same
+ * number of rows of neighbouring columns. All give the same bits. */
+#ifndef NORMA_VECTOR_H
+#define NORMA_VECTOR_H
+
+#include "kernels.h"
+
+/* Elements that a loop of a row handles at once: four quarters, one for each accumulator of the tree. */
+enum { NORMA_GROUP = 64 };
+
+/* What the elements of a row are normalized with: y = (((x - hi) - lo) * rstd) * (weight + offset) + bias in float32.
+ * An array has one entry per element where its step is 1, and one for all where it is 0. */
+typedef struct norma_coefs {
+  const float *hi, *lo, *rstd; /* the mean in two parts; rstd is NaN where float32 would not do */
+  const norma_saved *saved;    /* the same at full precision, for those elements */
+  int64_t unit_step;           /* of these four */
+  const float *weight, *bias;  /* NULL: 1 and none */
+  int64_t weight_step, bias_step;
+  float weight_offset;
+} norma_coefs;
+
+/* What the gradient of x needs beside them, all in float64: dx = ((dy * weight - q) - xhat * q_xhat) * rstd. */
+typedef struct norma_slopes {
+  const double *mean, *mean_lo, *rstd;
+  const double *q, *q_xhat; /* the means of the unit; NULL: statistics are given, dx = dy * weight * rstd */
+  int64_t unit_step;        /* of all five */
+  const float *weight;      /* NULL: 1 */
+  int64_t weight_step;
+  double weight_offset;
+} norma_slopes;
+
+/* Sums of another stretch of as many elements, taken in the same loop: its loads hide behind the stores. */
+typedef struct norma_ahead {
+  const void *x, *dy;
+  double pivot;
+  norma_slopes slopes; /* gradients only */
+  double sum[2];
+} norma_ahead;
+
+typedef struct norma_kernels {
+  const char *name;
+  /* sum[0] = sum(x - pivot), sum[1] = sum((x - pivot)^2), in the order of the tree */
+  void (*moments)(norma_type type, const void *x, int64_t n, double pivot, double sum[2]);
+  /* y of a row; `ahead`, where not NULL, gets the moments of another one. `stream`: past the caches. */
+  void (*forward)(norma_type type, const norma_coefs *coefs, const void *x, void *y, int64_t n, bool stream,
+                  norma_ahead *ahead);
+  /* sum[0] = sum(dy), sum[1] = sum(dy * xhat); where the weight has step 1, of q = dy * weight: sum(q - pivot) and
+   * sum(q * xhat) */
+  void (*gradients)(norma_type type, const norma_slopes *slopes, const void *x, const void *dy, int64_t n, double pivot,
+                    double sum[2]);
+  /* dx of a row, and the gradients of another one */
+  void (*backward)(norma_type type, const norma_slopes *slopes, const void *x, const void *dy, void *dx, int64_t n,
+                   bool stream, norma_ahead *ahead);
+  /* The same sums for `columns` neighbouring columns of n rows, `stride` elements apart: sum[0..columns) and
+   * sum[columns..2 columns). Gradients: by_row: mean, mean_lo and rstd have one entry per row, not per column. */
+  void (*column_moments)(norma_type type, const void *x, int64_t stride, int64_t n, int64_t columns,
+                         const double *pivot, double *sum);
+  void (*column_gradients)(norma_type type, const norma_slopes *slopes, bool by_row, const void *x, int64_t x_stride,
+                           const void *dy, int64_t dy_stride, int64_t n, int64_t columns, const double *pivot,
+                           double *sum);
+  void (*fence)(void); /* after streaming stores, before other threads read */
+} norma_kernels;
+
+extern const norma_kernels norma_kernels_scalar, norma_kernels_sse2, norma_kernels_avx2, norma_kernels_avx512,
+    norma_kernels_neon;
+
+/* The best that this processor has and NORMA_ISA allows. */
+const norma_kernels *norma_kernels_best(void);
+
+/* Elements whose float32 result is not finite are computed again in float64. */
+void norma_forward_exact(const norma_coefs *coefs, int64_t first, const float *x, float *y, int64_t n);
+/* Makes the float32 view of a unit; false in `rstd` as NaN where its range would not do. */
+void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd);
+
+/* One column at most this far at a time: the accumulators of a block of columns stay in the first-level cache. */
+enum { NORMA_COLUMNS = 256 };
+
+#endif
