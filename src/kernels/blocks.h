@@ -49,15 +49,19 @@ NORMA_INLINE const float *load_group(norma_type type, const void *from, int64_t 
   return room;
 }
 
-/* n < 64 elements, and zeros behind them. */
+/* n < 64 elements, and zeros behind them up to the end of their quarter. */
 NORMA_INLINE const float *load_rest(norma_type type, const void *from, int64_t first, int64_t n, float *room) {
-  uint16_t halves[NORMA_GROUP] = {0};
+  NORMA_ALIGNED uint16_t halves[NORMA_GROUP];
+  int64_t whole = (n + NORMA_QUARTER - 1) & -(int64_t)NORMA_QUARTER;
   if (type == NORMA_F32) {
-    memset(room, 0, NORMA_GROUP * sizeof *room);
-    memcpy(room, (const float *)from + first, (size_t)n * sizeof *room);
+    const float *row = (const float *)from + first;
+    for (int64_t i = 0; i < n; i++) room[i] = row[i];
+    for (int64_t i = n; i < whole; i++) room[i] = 0;
     return room;
   }
-  memcpy(halves, (const uint16_t *)from + first, (size_t)n * sizeof *halves);
+  const uint16_t *row = (const uint16_t *)from + first;
+  for (int64_t i = 0; i < n; i++) halves[i] = row[i];
+  for (int64_t i = n; i < NORMA_GROUP; i++) halves[i] = 0;
   return load_group(type, halves, 0, room);
 }
 
@@ -127,15 +131,12 @@ NORMA_INLINE void sink_close(sink *s) {
   if (s->waiting) memcpy(s->to, s->line, s->waiting);
 }
 
-/* Whether any of 64 float32 is NaN or Inf. */
-NORMA_INLINE bool not_finite(const float *v) {
-  uint32_t any = 0;
-  for (int i = 0; i < NORMA_GROUP; i++) {
-    uint32_t bits;
-    memcpy(&bits, &v[i], sizeof bits);
-    any |= (bits & 0x7fffffff) + 0x00800000;
-  }
-  return any >> 31;
+/* Results that are not finite, marked so in `bad`, get the canonical NaN. */
+NORMA_INLINE void canonical(wide bad, float *v, int64_t n) {
+  const uint32_t quiet = 0x7fc00000;
+  if (__builtin_expect(!wide_is_bad(bad), 1)) return;
+  for (int64_t i = 0; i < n; i++)
+    if (v[i] != v[i]) memcpy(&v[i], &quiet, sizeof quiet);
 }
 
 #endif

@@ -4,6 +4,8 @@
 
 #include "blocks.h"
 
+#include <math.h>
+
 /* ------------------------------------------------------------------------------------------------ the tree's sums --- */
 
 /* Two sums of the tree, a lane for each of the four accumulators. */
@@ -37,11 +39,9 @@ NORMA_INLINE void group_put(group_sums *g, int at, quad first, quad second) {
   g->second[k] = fresh ? second : quad_add(g->second[k], second);
 }
 
-/* The last group: values of positions that are missing are 0. */
-NORMA_INLINE void sums_add_rest(two_sums *s, const double *first, const double *second) {
-  group_sums g;
-  for (int i = 0; i < NORMA_GROUP; i += 4) group_put(&g, i, quad_load(first + i), quad_load(second + i));
-  sums_add(s, &g);
+/* Quarters that a last group does not have. */
+NORMA_INLINE void group_clear(group_sums *g) {
+  for (int k = 0; k < 4; k++) g->first[k] = g->second[k] = quad_set(0);
 }
 
 /* ------------------------------------------------------------------------------------------------------- moments --- */
@@ -56,11 +56,16 @@ NORMA_INLINE void moments_group(const float *x, quad pivot, two_sums *s) {
   sums_add(s, &g);
 }
 
+/* The last n < 64: positions that are missing count as the pivot. */
 NORMA_INLINE void moments_rest(const float *x, int64_t n, double pivot, two_sums *s) {
-  NORMA_ALIGNED double d[NORMA_GROUP] = {0}, square[NORMA_GROUP];
-  for (int64_t i = 0; i < n; i++) d[i] = (double)x[i] - pivot;
-  for (int64_t i = 0; i < NORMA_GROUP; i++) square[i] = d[i] * d[i];
-  sums_add_rest(s, d, square);
+  group_sums g;
+  group_clear(&g);
+  for (int i = 0; i < n; i += 4) {
+    quad d = quad_sub(quad_floats(x + i), quad_set(pivot));
+    if (i + 4 > n) d = quad_first(d, (int)(n - i));
+    group_put(&g, i, d, quad_mul(d, d));
+  }
+  sums_add(s, &g);
 }
 
 static NORMA_TARGET void row_moments(norma_type type, const void *x, int64_t n, double pivot, double sum[2]) {
@@ -75,84 +80,109 @@ static NORMA_TARGET void row_moments(norma_type type, const void *x, int64_t n, 
 
 /* ------------------------------------------------------------------------------------------------------- forward --- */
 
-/* Coefficients of 64 elements, one entry each. */
-typedef struct coef_group {
-  const float *hi, *lo, *rstd, *weight, *bias;
-} coef_group;
+/* Parameters of one kind: one for all, or one each. An absent bias is -0, which changes no number when it is added. */
+NORMA_INLINE wide wide_param(const float *p, bool each, int64_t at, float absent) {
+  return !p ? wide_set(absent) : each ? wide_load(p + at) : wide_set(p[0]);
+}
 
-/* Room for those that are the same for all elements, or that end within the group. */
+/* A quarter; `units` and `params`: one coefficient for each element, constants in each caller. */
+NORMA_INLINE wide forward_quarter(const norma_coefs *c, bool units, bool weights, bool biases, int64_t at,
+                                  const float *x, float *y, wide bad) {
+  wide offset = wide_set(c->weight ? c->weight_offset : 0);
+  for (int i = 0; i < NORMA_QUARTER; i += NORMA_WIDE) {
+    wide d = wide_sub(wide_load(x + i), wide_param(c->hi, units, at + i, 0));
+    d = wide_mul(wide_sub(d, wide_param(c->lo, units, at + i, 0)), wide_param(c->rstd, units, at + i, 0));
+    d = wide_mul(d, wide_add(wide_param(c->weight, weights, at + i, 1), offset));
+    d = wide_add(d, wide_param(c->bias, biases, at + i, -0.0f));
+    wide_store(y + i, d);
+    bad = wide_bad(bad, d);
+  }
+  return bad;
+}
+
+/* Coefficients of a last quarter, of which n are there. */
 typedef struct coef_room {
-  NORMA_ALIGNED float hi[NORMA_GROUP], lo[NORMA_GROUP], rstd[NORMA_GROUP], weight[NORMA_GROUP], bias[NORMA_GROUP];
+  float hi[NORMA_QUARTER], lo[NORMA_QUARTER], rstd[NORMA_QUARTER], weight[NORMA_QUARTER], bias[NORMA_QUARTER];
 } coef_room;
 
-NORMA_INLINE void spread(float *room, const float *from, int64_t step, int64_t n, float absent) {
-  for (int64_t i = 0; i < NORMA_GROUP; i++) room[i] = !from ? absent : step == 0 ? from[0] : i < n ? from[i] : 0;
+NORMA_INLINE const float *pad(float *room, const float *from, int64_t step, int64_t at, int64_t n) {
+  if (!from || step == 0) return from;
+  for (int64_t i = 0; i < NORMA_QUARTER; i++) room[i] = i < n ? from[at + i] : 0;
+  return room;
 }
 
-/* An absent bias is -0, which changes no number when it is added. */
-NORMA_INLINE coef_group coefs_open(const norma_coefs *c, coef_room *room, int64_t first, int64_t n) {
-  int64_t u = first * c->unit_step;
-  spread(room->hi, c->hi + u, c->unit_step, n, 0);
-  spread(room->lo, c->lo + u, c->unit_step, n, 0);
-  spread(room->rstd, c->rstd + u, c->unit_step, n, 0);
-  spread(room->weight, c->weight ? c->weight + first * c->weight_step : NULL, c->weight_step, n, 1);
-  spread(room->bias, c->bias ? c->bias + first * c->bias_step : NULL, c->bias_step, n, -0.0f);
-  return (coef_group){room->hi, room->lo, room->rstd, room->weight, room->bias};
+NORMA_INLINE norma_coefs coefs_pad(const norma_coefs *c, coef_room *room, int64_t at, int64_t n) {
+  norma_coefs padded = *c;
+  padded.hi = pad(room->hi, c->hi, c->unit_step, at, n);
+  padded.lo = pad(room->lo, c->lo, c->unit_step, at, n);
+  padded.rstd = pad(room->rstd, c->rstd, c->unit_step, at, n);
+  padded.weight = pad(room->weight, c->weight, c->weight_step, at, n);
+  padded.bias = pad(room->bias, c->bias, c->bias_step, at, n);
+  return padded;
 }
 
-NORMA_INLINE void forward_group(const norma_coefs *c, const coef_group *g, int64_t first, const float *x, float *y,
-                                int64_t n) {
-  const float offset = c->weight ? c->weight_offset : 0;
-  for (int i = 0; i < NORMA_GROUP; i++)
-    y[i] = (((x[i] - g->hi[i]) - g->lo[i]) * g->rstd[i]) * (g->weight[i] + offset) + g->bias[i];
-  if (__builtin_expect(not_finite(y), 0)) norma_forward_exact(c, first, x, y, n);
-}
-
-NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, int64_t first, const void *x, int64_t n,
-                               sink *out) {
+/* The last n < 64 elements. */
+NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
+                               int64_t first, const void *x, int64_t n, sink *out) {
   coef_room room;
   NORMA_ALIGNED float in[NORMA_GROUP], y[NORMA_GROUP];
-  coef_group g = coefs_open(c, &room, first, n);
-  forward_group(c, &g, first, load_rest(type, x, first, n, in), y, n);
+  const float *from = load_rest(type, x, first, n, in);
+  wide bad = wide_set(0);
+  int64_t i = 0;
+  for (; i + NORMA_QUARTER <= n; i += NORMA_QUARTER)
+    bad = forward_quarter(c, units, weights, biases, first + i, from + i, y + i, bad);
+  if (i < n) {
+    norma_coefs last = coefs_pad(c, &room, first + i, n - i);
+    bad = forward_quarter(&last, units, weights, biases, 0, from + i, y + i, bad);
+  }
+  if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, first, from, y, n);
   store_group(type, out, y, n);
 }
 
-/* units, weights, ahead: whether the step is 1, whether moments of another row are taken; constants in each caller. */
-NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, const void *x, void *y, int64_t n, bool stream,
-                              norma_ahead *ahead) {
-  coef_room room;
+/* A row, its variant given by constants: what has a coefficient for each element, whether another row is measured. */
+NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
+                              const void *x, void *y, int64_t n, bool stream, norma_ahead *ahead) {
   sink out;
   NORMA_ALIGNED float in[NORMA_GROUP], in_ahead[NORMA_GROUP], result[NORMA_GROUP];
   two_sums s = {quad_set(0), quad_set(0)};
   quad pivot = quad_set(ahead ? ahead->pivot : 0);
-  coef_group constants = coefs_open(c, &room, 0, NORMA_GROUP < n ? NORMA_GROUP : n);
+  bool direct = type == NORMA_F32 && !stream;
   int64_t i = 0;
   sink_open(&out, y, stream);
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
-    coef_group g = constants;
-    if (c->unit_step) g.hi = c->hi + i, g.lo = c->lo + i, g.rstd = c->rstd + i;
-    if (c->weight && c->weight_step) g.weight = c->weight + i;
-    if (c->bias && c->bias_step) g.bias = c->bias + i;
     if (ahead) {
       prefetch_group(type, ahead->x, i + 16 * NORMA_GROUP);
       moments_group(load_group(type, ahead->x, i, in_ahead), pivot, &s);
     }
-    forward_group(c, &g, i, load_group(type, x, i, in), result, NORMA_GROUP);
-    store_group(type, &out, result, NORMA_GROUP);
+    const float *from = load_group(type, x, i, in);
+    float *to = direct && from != (const float *)out.to ? (float *)out.to : result;
+    wide bad = wide_set(0);
+#pragma GCC unroll 4
+    for (int k = 0; k < NORMA_GROUP; k += NORMA_QUARTER)
+      bad = forward_quarter(c, units, weights, biases, i + k, from + k, to + k, bad);
+    if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, i, from, to, NORMA_GROUP);
+    if (to == result) store_group(type, &out, result, NORMA_GROUP);
+    else out.to += sizeof result;
   }
   if (i < n) {
     if (ahead) moments_rest(load_rest(type, ahead->x, i, n - i, in_ahead), n - i, ahead->pivot, &s);
-    forward_rest(type, c, i, x, n - i, &out);
+    forward_rest(type, c, units, weights, biases, i, x, n - i, &out);
   }
   sink_close(&out);
   if (ahead) sums_end(&s, ahead->sum);
 }
 
+/* The variants that layers have most; the others look at the steps as they go. */
 static NORMA_TARGET void row_forward(norma_type type, const norma_coefs *c, const void *x, void *y, int64_t n,
                                      bool stream, norma_ahead *ahead) {
-  if (type == NORMA_F32 && ahead) forward_row(NORMA_F32, c, x, y, n, stream, ahead);
-  else if (type == NORMA_F32) forward_row(NORMA_F32, c, x, y, n, stream, NULL);
-  else forward_row(type, c, x, y, n, stream, ahead);
+  bool units = c->unit_step, weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
+  if (type != NORMA_F32) forward_row(type, c, units, weights, biases, x, y, n, stream, ahead);
+  else if (units && !ahead) forward_row(NORMA_F32, c, true, weights, biases, x, y, n, stream, NULL);
+  else if (units) forward_row(NORMA_F32, c, true, weights, biases, x, y, n, stream, ahead);
+  else if (weights && ahead) forward_row(NORMA_F32, c, false, true, biases, x, y, n, stream, ahead);
+  else if (weights) forward_row(NORMA_F32, c, false, true, biases, x, y, n, stream, NULL);
+  else if (!biases && ahead) forward_row(NORMA_F32, c, false, false, false, x, y, n, stream, ahead);
+  else forward_row(NORMA_F32, c, false, false, biases, x, y, n, stream, ahead);
 }
 
 /* ------------------------------------------------------------------------------------------------------ gradients --- */
@@ -194,13 +224,16 @@ NORMA_INLINE void gradients_group(const norma_slopes *c, bool units, bool weight
 NORMA_INLINE void gradients_rest(const norma_slopes *c, bool weights, int64_t at, const float *x, const float *dy,
                                  int64_t n, double pivot, two_sums *s) {
   NORMA_ALIGNED double first[NORMA_GROUP] = {0}, second[NORMA_GROUP] = {0};
+  group_sums g;
+  group_clear(&g);
   for (int64_t i = 0; i < n; i++) {
     int64_t u = (at + i) * c->unit_step;
     double q = weights ? (double)dy[i] * one_weight(c, at + i) : (double)dy[i];
     second[i] = q * ((((double)x[i] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]);
     first[i] = (weights ? q - pivot : q) + c->rstd[u] * 0;
   }
-  sums_add_rest(s, first, second);
+  for (int i = 0; i < n; i += 4) group_put(&g, i, quad_load(first + i), quad_load(second + i));
+  sums_add(s, &g);
 }
 
 NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
@@ -229,6 +262,7 @@ static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slop
 
 NORMA_INLINE void backward_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
                                  const float *dy, float *dx) {
+  wide bad = wide_set(0);
   bool given = !c->q;
   quad mean = quad_set(c->mean[0]), mean_lo = quad_set(c->mean_lo[0]), rstd = quad_set(c->rstd[0]);
   quad mean_q = quad_set(given ? 0 : c->q[0]), mean_q_xhat = quad_set(given ? 0 : c->q_xhat[0]);
@@ -244,29 +278,19 @@ NORMA_INLINE void backward_group(const norma_slopes *c, bool units, bool weights
     }
     quad_narrow(dx + i, quad_mul(q, rstd));
   }
+  for (int i = 0; i < NORMA_GROUP; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(dx + i));
+  canonical(bad, dx, NORMA_GROUP);
 }
 
 NORMA_INLINE void backward_rest(const norma_slopes *c, int64_t at, const float *x, const float *dy, int64_t n,
                                 float *dx) {
-  for (int64_t i = 0; i < NORMA_GROUP; i++) {
+  for (int64_t i = 0; i < n; i++) {
     int64_t u = (at + i) * c->unit_step;
-    if (i >= n) {
-      dx[i] = 0;
-      continue;
-    }
     double q = (double)dy[i] * one_weight(c, at + i);
     if (c->q) q = (q - c->q[u]) - ((((double)x[i] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]) * c->q_xhat[u];
     dx[i] = (float)(q * c->rstd[u]);
   }
-}
-
-/* Results are stored with the canonical NaN. */
-NORMA_INLINE void canonical(float *v) {
-  if (__builtin_expect(!not_finite(v), 1)) return;
-  for (int i = 0; i < NORMA_GROUP; i++) {
-    const uint32_t quiet = 0x7fc00000;
-    if (v[i] != v[i]) memcpy(&v[i], &quiet, sizeof quiet);
-  }
+  canonical(wide_set(NAN), dx, n);
 }
 
 NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
@@ -284,7 +308,6 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
                       load_group(type, ahead->dy, i, dy_room), quad_set(ahead->pivot), &s);
     }
     backward_group(c, units, weights, i, load_group(type, x, i, x_room), load_group(type, dy, i, dy_room), result);
-    canonical(result);
     store_group(type, &out, result, NORMA_GROUP);
   }
   if (i < n) {
@@ -293,7 +316,6 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
       gradients_rest(&ahead->slopes, weights, i, load_rest(type, ahead->x, i, rest, x_room),
                      load_rest(type, ahead->dy, i, rest, dy_room), rest, ahead->pivot, &s);
     backward_rest(c, i, load_rest(type, x, i, rest, x_room), load_rest(type, dy, i, rest, dy_room), rest, result);
-    canonical(result);
     store_group(type, &out, result, rest);
   }
   sink_close(&out);

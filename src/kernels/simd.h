@@ -4,6 +4,9 @@
  * without compiler flags. Loops over float32 blocks need no wrappers: they have constant lengths and no order of their
  * own, and compilers turn them into the vectors of the target.
  *
+ * A quad is four float64; `wide` is as many float32 as a register has, NORMA_WIDE of them, a divisor of 16.
+ *
+ *     wide_bad    collects, in `bad`, whether any of v is NaN or Inf; wide_is_bad tells
  *     quad_sums   {a, b, c, d} -> {sum a, sum b, sum c, sum d}, each as (l0 + l1) + (l2 + l3)
  *     quad_floats converts 4 float32; quad_narrow rounds to 4 float32
  *     norma_stream_line writes 64 bytes past the caches; both ends are multiples of 64; norma_stream_end orders them
@@ -11,6 +14,7 @@
 #ifndef NORMA_SIMD_H
 #define NORMA_SIMD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -37,6 +41,30 @@ NORMA_INLINE void norma_stream_line(void *to, const void *from) {
   _mm256_stream_si256((__m256i *)to + 1, _mm256_loadu_si256((const __m256i *)from + 1));
 }
 NORMA_INLINE void norma_stream_end(void) { _mm_sfence(); }
+
+#if defined(NORMA_ISA_AVX512)
+enum { NORMA_WIDE = 16 };
+typedef __m512 wide;
+NORMA_INLINE wide wide_set(float v) { return _mm512_set1_ps(v); }
+NORMA_INLINE wide wide_load(const float *p) { return _mm512_loadu_ps(p); }
+NORMA_INLINE void wide_store(float *p, wide a) { _mm512_storeu_ps(p, a); }
+NORMA_INLINE wide wide_add(wide a, wide b) { return _mm512_add_ps(a, b); }
+NORMA_INLINE wide wide_sub(wide a, wide b) { return _mm512_sub_ps(a, b); }
+NORMA_INLINE wide wide_mul(wide a, wide b) { return _mm512_mul_ps(a, b); }
+NORMA_INLINE wide wide_bad(wide bad, wide v) { return _mm512_or_ps(bad, _mm512_sub_ps(v, v)); }
+NORMA_INLINE bool wide_is_bad(wide bad) { return _mm512_cmp_ps_mask(bad, bad, _CMP_UNORD_Q) != 0; }
+#else
+enum { NORMA_WIDE = 8 };
+typedef __m256 wide;
+NORMA_INLINE wide wide_set(float v) { return _mm256_set1_ps(v); }
+NORMA_INLINE wide wide_load(const float *p) { return _mm256_loadu_ps(p); }
+NORMA_INLINE void wide_store(float *p, wide a) { _mm256_storeu_ps(p, a); }
+NORMA_INLINE wide wide_add(wide a, wide b) { return _mm256_add_ps(a, b); }
+NORMA_INLINE wide wide_sub(wide a, wide b) { return _mm256_sub_ps(a, b); }
+NORMA_INLINE wide wide_mul(wide a, wide b) { return _mm256_mul_ps(a, b); }
+NORMA_INLINE wide wide_bad(wide bad, wide v) { return _mm256_or_ps(bad, _mm256_sub_ps(v, v)); }
+NORMA_INLINE bool wide_is_bad(wide bad) { return _mm256_movemask_ps(_mm256_cmp_ps(bad, bad, _CMP_UNORD_Q)) != 0; }
+#endif
 
 #elif defined(NORMA_ISA_SSE2)
 #include <emmintrin.h>
@@ -72,6 +100,17 @@ NORMA_INLINE void norma_stream_line(void *to, const void *from) {
 }
 NORMA_INLINE void norma_stream_end(void) { _mm_sfence(); }
 
+enum { NORMA_WIDE = 4 };
+typedef __m128 wide;
+NORMA_INLINE wide wide_set(float v) { return _mm_set1_ps(v); }
+NORMA_INLINE wide wide_load(const float *p) { return _mm_loadu_ps(p); }
+NORMA_INLINE void wide_store(float *p, wide a) { _mm_storeu_ps(p, a); }
+NORMA_INLINE wide wide_add(wide a, wide b) { return _mm_add_ps(a, b); }
+NORMA_INLINE wide wide_sub(wide a, wide b) { return _mm_sub_ps(a, b); }
+NORMA_INLINE wide wide_mul(wide a, wide b) { return _mm_mul_ps(a, b); }
+NORMA_INLINE wide wide_bad(wide bad, wide v) { return _mm_or_ps(bad, _mm_sub_ps(v, v)); }
+NORMA_INLINE bool wide_is_bad(wide bad) { return _mm_movemask_ps(_mm_cmpunord_ps(bad, bad)) != 0; }
+
 #elif defined(NORMA_ISA_NEON)
 #include <arm_neon.h>
 
@@ -98,6 +137,17 @@ NORMA_INLINE quad quad_sums(quad a, quad b, quad c, quad d) {
 }
 NORMA_INLINE void norma_stream_line(void *to, const void *from) { memcpy(to, from, 64); }
 NORMA_INLINE void norma_stream_end(void) {}
+
+enum { NORMA_WIDE = 4 };
+typedef float32x4_t wide;
+NORMA_INLINE wide wide_set(float v) { return vdupq_n_f32(v); }
+NORMA_INLINE wide wide_load(const float *p) { return vld1q_f32(p); }
+NORMA_INLINE void wide_store(float *p, wide a) { vst1q_f32(p, a); }
+NORMA_INLINE wide wide_add(wide a, wide b) { return vaddq_f32(a, b); }
+NORMA_INLINE wide wide_sub(wide a, wide b) { return vsubq_f32(a, b); }
+NORMA_INLINE wide wide_mul(wide a, wide b) { return vmulq_f32(a, b); }
+NORMA_INLINE wide wide_bad(wide bad, wide v) { return vaddq_f32(bad, vsubq_f32(v, v)); }
+NORMA_INLINE bool wide_is_bad(wide bad) { return vminvq_u32(vceqq_f32(bad, bad)) == 0; }
 
 #else /* plain C */
 
@@ -129,6 +179,25 @@ NORMA_INLINE quad quad_sums(quad a, quad b, quad c, quad d) {
 }
 NORMA_INLINE void norma_stream_line(void *to, const void *from) { memcpy(to, from, 64); }
 NORMA_INLINE void norma_stream_end(void) {}
+
+enum { NORMA_WIDE = 1 };
+typedef float wide;
+NORMA_INLINE wide wide_set(float v) { return v; }
+NORMA_INLINE wide wide_load(const float *p) { return *p; }
+NORMA_INLINE void wide_store(float *p, wide a) { *p = a; }
+NORMA_INLINE wide wide_add(wide a, wide b) { return a + b; }
+NORMA_INLINE wide wide_sub(wide a, wide b) { return a - b; }
+NORMA_INLINE wide wide_mul(wide a, wide b) { return a * b; }
+NORMA_INLINE wide wide_bad(wide bad, wide v) { return bad + (v - v); }
+NORMA_INLINE bool wide_is_bad(wide bad) { return bad != bad; }
 #endif
+
+/* The first n lanes, and zeros. */
+NORMA_INLINE quad quad_first(quad a, int n) {
+  double v[4];
+  quad_store(v, a);
+  for (int i = n; i < 4; i++) v[i] = 0;
+  return quad_load(v);
+}
 
 #endif
