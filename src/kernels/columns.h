@@ -127,9 +127,9 @@ NORMA_INLINE void gradients_quarter(const column_views *v, const norma_slopes *p
       int64_t at = (row + r) * v->x_stride + column, dy_at = (row + r) * v->dy_stride + column;
       quad x = wide >= 4 ? load_quad(v->type, v->x, at) : load_quad_rest(v->type, v->x, at, wide);
       q = wide >= 4 ? load_quad(v->type, v->dy, dy_at) : load_quad_rest(v->type, v->dy, dy_at, wide);
-      if (by_row) mean = quad_set(p->mean[row + r]), mean_lo = quad_set(p->mean_lo[row + r]);
-      if (by_row) rstd = quad_set(p->rstd[row + r]);
-      if (weights) q = quad_mul(q, quad_set((double)p->weight[row + r] + p->weight_offset));
+      int64_t u = (row + r) * p->unit_step;
+      if (by_row) mean = quad_set(p->mean[u]), mean_lo = quad_set(p->mean_lo[u]), rstd = quad_set(p->rstd[u]);
+      if (weights) q = quad_mul(q, quad_set((double)p->weight[(row + r) * p->weight_row] + p->weight_offset));
       q_xhat = quad_mul(q, quad_mul(quad_sub(quad_sub(x, mean), mean_lo), rstd));
       if (weights) q = quad_sub(q, pivot);
       if (by_row) q = quad_add(q, quad_mul(rstd, zero)); /* a NaN reaches both sums */
@@ -167,7 +167,7 @@ static NORMA_TARGET void column_gradients(norma_type type, const norma_slopes *p
   column_sums s;
   memset(&s, 0, sizeof s);
   column_views v = {type, x, dy, x_stride, dy_stride};
-  bool weights = p->weight && p->weight_step;
+  bool weights = p->weight;
   if (type == NORMA_F32) v.type = NORMA_F32;
   if (type == NORMA_F32 && by_row && !weights) gradients_columns(&v, p, true, false, n, columns, pivot, &s);
   else if (type == NORMA_F32 && !by_row && !weights) gradients_columns(&v, p, false, false, n, columns, pivot, &s);

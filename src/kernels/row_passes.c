@@ -124,7 +124,9 @@ static void forward_run(forward_state *s, int64_t written, const writer *w, int6
   const char *x = NULL, *y = NULL, *next = NULL;
   if (written >= 0) {
     x = run_start(p, X, written, o, m), y = run_start(p, Y, written, o, m);
-    c = (norma_coefs){&w->hi, &w->lo, &w->rstd, &p->saved[written], 0, NULL, NULL, p->weight_step, p->bias_step, 0};
+    c = (norma_coefs){.hi = &w->hi, .lo = &w->lo, .rstd = &w->rstd, .saved = &p->saved[written]};
+    c.weight_step = p->weight_step;
+    c.bias_step = p->bias_step;
     c.weight = (const float *)run_start(p, WEIGHT, written, o, m);
     c.bias = (const float *)run_start(p, BIAS, written, o, m);
     c.weight_offset = (float)p->call->weight_offset;
@@ -138,8 +140,8 @@ static void forward_run(forward_state *s, int64_t written, const writer *w, int6
       norma_coefs here = c;
       if (c.weight) here.weight += i * c.weight_step;
       if (c.bias) here.bias += i * c.bias_step;
-      p->kernels->forward(p->call->type, &here, further(p, x, i), (char *)further(p, y, i), n, p->stream,
-                          next ? &ahead : NULL);
+      norma_rows row = {.x = further(p, x, i), .y = (char *)further(p, y, i), .rows = 1, .n = n};
+      p->kernels->forward(p->call->type, &here, &row, p->stream, next ? &ahead : NULL);
     } else {
       p->kernels->moments(p->call->type, ahead.x, n, ahead.pivot, ahead.sum);
     }

@@ -141,48 +141,63 @@ NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, bool units
 
 /* A row, its variant given by constants: what has a coefficient for each element, whether another row is measured. */
 NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
-                              const void *x, void *y, int64_t n, bool stream, norma_ahead *ahead) {
-  sink out;
+                              const void *x, int64_t n, sink *out, norma_ahead *ahead) {
   NORMA_ALIGNED float in[NORMA_GROUP], in_ahead[NORMA_GROUP], result[NORMA_GROUP];
   two_sums s = {quad_set(0), quad_set(0)};
   quad pivot = quad_set(ahead ? ahead->pivot : 0);
-  bool direct = type == NORMA_F32 && !stream;
+  bool direct = type == NORMA_F32 && !out->stream;
   int64_t i = 0;
-  sink_open(&out, y, stream);
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
     if (ahead) {
       prefetch_group(type, ahead->x, i + 16 * NORMA_GROUP);
       moments_group(load_group(type, ahead->x, i, in_ahead), pivot, &s);
     }
     const float *from = load_group(type, x, i, in);
-    float *to = direct && from != (const float *)out.to ? (float *)out.to : result;
+    float *to = direct && from != (const float *)out->to ? (float *)out->to : result;
     wide bad = wide_set(0);
 #pragma GCC unroll 4
     for (int k = 0; k < NORMA_GROUP; k += NORMA_QUARTER)
       bad = forward_quarter(c, units, weights, biases, i + k, from + k, to + k, bad);
     if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, i, from, to, NORMA_GROUP);
-    if (to == result) store_group(type, &out, result, NORMA_GROUP);
-    else out.to += sizeof result;
+    if (to == result) store_group(type, out, result, NORMA_GROUP);
+    else out->to += sizeof result;
   }
   if (i < n) {
     if (ahead) moments_rest(load_rest(type, ahead->x, i, n - i, in_ahead), n - i, ahead->pivot, &s);
-    forward_rest(type, c, units, weights, biases, i, x, n - i, &out);
+    forward_rest(type, c, units, weights, biases, i, x, n - i, out);
   }
-  sink_close(&out);
   if (ahead) sums_end(&s, ahead->sum);
 }
 
+/* Rows that follow each other without a gap are one stream. */
+NORMA_INLINE void forward_rows(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
+                               const norma_rows *rows, bool stream, norma_ahead *ahead) {
+  sink out;
+  norma_coefs here = *c;
+  int64_t size = type == NORMA_F32 ? 4 : 2;
+  for (int64_t r = 0; r < rows->rows; r++) {
+    if (r == 0 || rows->y_stride != rows->n) {
+      if (r > 0) sink_close(&out);
+      sink_open(&out, (char *)rows->y + r * rows->y_stride * size, stream);
+    }
+    forward_row(type, &here, units, weights, biases, (const char *)rows->x + r * rows->x_stride * size, rows->n, &out,
+                ahead);
+    if (here.weight) here.weight += here.weight_row;
+    if (here.bias) here.bias += here.bias_row;
+  }
+  sink_close(&out);
+}
+
 /* The variants that layers have most; the others look at the steps as they go. */
-static NORMA_TARGET void row_forward(norma_type type, const norma_coefs *c, const void *x, void *y, int64_t n,
-                                     bool stream, norma_ahead *ahead) {
+static NORMA_TARGET void row_forward(norma_type type, const norma_coefs *c, const norma_rows *rows, bool stream,
+                                     norma_ahead *ahead) {
   bool units = c->unit_step, weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
-  if (type != NORMA_F32) forward_row(type, c, units, weights, biases, x, y, n, stream, ahead);
-  else if (units && !ahead) forward_row(NORMA_F32, c, true, weights, biases, x, y, n, stream, NULL);
-  else if (units) forward_row(NORMA_F32, c, true, weights, biases, x, y, n, stream, ahead);
-  else if (weights && ahead) forward_row(NORMA_F32, c, false, true, biases, x, y, n, stream, ahead);
-  else if (weights) forward_row(NORMA_F32, c, false, true, biases, x, y, n, stream, NULL);
-  else if (!biases && ahead) forward_row(NORMA_F32, c, false, false, false, x, y, n, stream, ahead);
-  else forward_row(NORMA_F32, c, false, false, biases, x, y, n, stream, ahead);
+  if (type != NORMA_F32) forward_rows(type, c, units, weights, biases, rows, stream, ahead);
+  else if (units) forward_rows(NORMA_F32, c, true, weights, biases, rows, stream, NULL);
+  else if (weights && ahead) forward_rows(NORMA_F32, c, false, true, biases, rows, stream, ahead);
+  else if (weights) forward_rows(NORMA_F32, c, false, true, biases, rows, stream, NULL);
+  else if (!biases && ahead) forward_rows(NORMA_F32, c, false, false, false, rows, stream, ahead);
+  else forward_rows(NORMA_F32, c, false, false, biases, rows, stream, ahead);
 }
 
 /* ------------------------------------------------------------------------------------------------------ gradients --- */
@@ -294,12 +309,10 @@ NORMA_INLINE void backward_rest(const norma_slopes *c, int64_t at, const float *
 }
 
 NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
-                               const void *dy, void *dx, int64_t n, bool stream, norma_ahead *ahead) {
+                               const void *dy, int64_t n, sink *out, norma_ahead *ahead) {
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], result[NORMA_GROUP];
   two_sums s = {quad_set(0), quad_set(0)};
-  sink out;
   int64_t i = 0;
-  sink_open(&out, dx, stream);
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
     if (ahead) {
       prefetch_group(type, ahead->x, i + 8 * NORMA_GROUP);
@@ -308,7 +321,7 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
                       load_group(type, ahead->dy, i, dy_room), quad_set(ahead->pivot), &s);
     }
     backward_group(c, units, weights, i, load_group(type, x, i, x_room), load_group(type, dy, i, dy_room), result);
-    store_group(type, &out, result, NORMA_GROUP);
+    store_group(type, out, result, NORMA_GROUP);
   }
   if (i < n) {
     int64_t rest = n - i;
@@ -316,20 +329,37 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
       gradients_rest(&ahead->slopes, weights, i, load_rest(type, ahead->x, i, rest, x_room),
                      load_rest(type, ahead->dy, i, rest, dy_room), rest, ahead->pivot, &s);
     backward_rest(c, i, load_rest(type, x, i, rest, x_room), load_rest(type, dy, i, rest, dy_room), rest, result);
-    store_group(type, &out, result, rest);
+    store_group(type, out, result, rest);
   }
-  sink_close(&out);
   if (ahead) sums_end(&s, ahead->sum);
 }
 
-static NORMA_TARGET void row_backward(norma_type type, const norma_slopes *slopes, const void *x, const void *dy,
-                                      void *dx, int64_t n, bool stream, norma_ahead *ahead) {
-  bool units = slopes->unit_step, weights = slopes->weight && slopes->weight_step;
-  if (units || type != NORMA_F32) backward_row(type, slopes, units, weights, x, dy, dx, n, stream, ahead);
-  else if (weights && ahead) backward_row(NORMA_F32, slopes, false, true, x, dy, dx, n, stream, ahead);
-  else if (weights) backward_row(NORMA_F32, slopes, false, true, x, dy, dx, n, stream, NULL);
-  else if (ahead) backward_row(NORMA_F32, slopes, false, false, x, dy, dx, n, stream, ahead);
-  else backward_row(NORMA_F32, slopes, false, false, x, dy, dx, n, stream, NULL);
+NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool units, bool weights,
+                                const norma_rows *rows, bool stream, norma_ahead *ahead) {
+  sink out;
+  norma_slopes here = *c;
+  int64_t size = type == NORMA_F32 ? 4 : 2;
+  for (int64_t r = 0; r < rows->rows; r++) {
+    if (r == 0 || rows->y_stride != rows->n) {
+      if (r > 0) sink_close(&out);
+      sink_open(&out, (char *)rows->y + r * rows->y_stride * size, stream);
+    }
+    backward_row(type, &here, units, weights, (const char *)rows->x + r * rows->x_stride * size,
+                 (const char *)rows->dy + r * rows->dy_stride * size, rows->n, &out, ahead);
+    if (here.weight) here.weight += here.weight_row;
+  }
+  sink_close(&out);
+}
+
+static NORMA_TARGET void row_backward(norma_type type, const norma_slopes *c, const norma_rows *rows, bool stream,
+                                      norma_ahead *ahead) {
+  bool units = c->unit_step, weights = c->weight && c->weight_step;
+  if (type != NORMA_F32) backward_rows(type, c, units, weights, rows, stream, ahead);
+  else if (units) backward_rows(NORMA_F32, c, true, weights, rows, stream, NULL);
+  else if (weights && ahead) backward_rows(NORMA_F32, c, false, true, rows, stream, ahead);
+  else if (weights) backward_rows(NORMA_F32, c, false, true, rows, stream, NULL);
+  else if (ahead) backward_rows(NORMA_F32, c, false, false, rows, stream, ahead);
+  else backward_rows(NORMA_F32, c, false, false, rows, stream, NULL);
 }
 
 #endif

@@ -17,8 +17,16 @@ typedef struct norma_coefs {
   int64_t unit_step;           /* of these four */
   const float *weight, *bias;  /* NULL: 1 and none */
   int64_t weight_step, bias_step;
+  int64_t weight_row, bias_row; /* what is added to weight and bias for each further row */
   float weight_offset;
 } norma_coefs;
+
+/* Rows of n elements, strides in elements; a single row has any strides. */
+typedef struct norma_rows {
+  const void *x, *dy;
+  void *y; /* dx in the backward pass */
+  int64_t rows, n, x_stride, dy_stride, y_stride;
+} norma_rows;
 
 /* What the gradient of x needs beside them, all in float64: dx = ((dy * weight - q) - xhat * q_xhat) * rstd. */
 typedef struct norma_slopes {
@@ -26,7 +34,7 @@ typedef struct norma_slopes {
   const double *q, *q_xhat; /* the means of the unit; NULL: statistics are given, dx = dy * weight * rstd */
   int64_t unit_step;        /* of all five */
   const float *weight;      /* NULL: 1 */
-  int64_t weight_step;
+  int64_t weight_step, weight_row;
   double weight_offset;
 } norma_slopes;
 
@@ -42,18 +50,19 @@ typedef struct norma_kernels {
   const char *name;
   /* sum[0] = sum(x - pivot), sum[1] = sum((x - pivot)^2), in the order of the tree */
   void (*moments)(norma_type type, const void *x, int64_t n, double pivot, double sum[2]);
-  /* y of a row; `ahead`, where not NULL, gets the moments of another one. `stream`: past the caches. */
-  void (*forward)(norma_type type, const norma_coefs *coefs, const void *x, void *y, int64_t n, bool stream,
-                  norma_ahead *ahead);
+  /* y of rows; `ahead`, where not NULL and there is one row, gets the moments of another row of as many elements.
+   * `stream`: past the caches. */
+  void (*forward)(norma_type type, const norma_coefs *coefs, const norma_rows *rows, bool stream, norma_ahead *ahead);
   /* sum[0] = sum(dy), sum[1] = sum(dy * xhat); where the weight has step 1, of q = dy * weight: sum(q - pivot) and
    * sum(q * xhat) */
   void (*gradients)(norma_type type, const norma_slopes *slopes, const void *x, const void *dy, int64_t n, double pivot,
                     double sum[2]);
-  /* dx of a row, and the gradients of another one */
-  void (*backward)(norma_type type, const norma_slopes *slopes, const void *x, const void *dy, void *dx, int64_t n,
-                   bool stream, norma_ahead *ahead);
+  /* dx of rows, and the gradients of another one */
+  void (*backward)(norma_type type, const norma_slopes *slopes, const norma_rows *rows, bool stream,
+                   norma_ahead *ahead);
   /* The same sums for `columns` neighbouring columns of n rows, `stride` elements apart: sum[0..columns) and
-   * sum[columns..2 columns). Gradients: by_row: mean, mean_lo and rstd have one entry per row, not per column. */
+   * sum[columns..2 columns). Gradients: by_row: mean, mean_lo and rstd belong to rows, unit_step
+   * apart, not to columns. At most NORMA_COLUMNS at a time; arrays per column have room for a multiple of 4. */
   void (*column_moments)(norma_type type, const void *x, int64_t stride, int64_t n, int64_t columns,
                          const double *pivot, double *sum);
   void (*column_gradients)(norma_type type, const norma_slopes *slopes, bool by_row, const void *x, int64_t x_stride,
