@@ -29,7 +29,7 @@ static struct {
   _Alignas(64) atomic_int requested; /* by norma_set_num_threads; 0: the default */
   atomic_int standard;               /* the default, 0 until somebody asked */
   atomic_int busy;                   /* 1: a caller uses the pool; what has no other owner is theirs */
-  int workers, wanted;               /* threads that run, and how many there should be; they differ if starting failed */
+  int workers, wanted;               /* threads that run, and how many should; they differ if starting failed */
   bool prepared;                     /* the fork handler is there */
   pid_t owner;                       /* the process whose threads they are */
   pthread_t thread[MOST_THREADS - 1];
