@@ -65,9 +65,10 @@
  *     In place: y may be x and dx may be dy, if pointer and strides are equal. No other output may share an element
  *     with anything. Pointers are aligned to their element.
  *     Structs start with their own size; all other fields may be zero, and zero means the default.
- *     Functions never print, abort or keep state; they allocate only a workspace that the caller did not give. All of
- *     them are thread-safe as long as no two calls write the same memory. The rounding mode, flush-to-zero and trap
- *     settings of the calling thread are ignored and preserved, and no exception flags are left behind.
+ *     Functions never print or abort. They keep no state but the default thread pool (norma_set_num_threads), and
+ *     allocate only a workspace that the caller did not give, and that pool. All of them are thread-safe as long as no
+ *     two calls write the same memory. The rounding mode, flush-to-zero and trap settings of the calling thread are
+ *     ignored and preserved, and no exception flags are left behind.
  *     A workspace may have any alignment and contents; it overlaps nothing else, and one call at a time uses it.
  *     On error a function returns a status other than NORMA_OK, fills `error` (which may be NULL) and writes nothing.
  */
@@ -270,11 +271,25 @@ NORMA_API norma_status norma_running_update(const norma_running_args *args, norm
 /* ------------------------------------------------------------------------------------------ forward, backward --- */
 
 /* Your thread pool: calls task(context, i) once for every i in 0..count-1, in any order, on any threads, and returns
- * when all are done. Results do not depend on it. run NULL: the calling thread. */
+ * when all are done. Results do not depend on it. run NULL: the default pool, see below. */
 typedef struct norma_threads {
   void (*run)(void *pool, int64_t count, void (*task)(void *context, int64_t index), void *context);
   void *pool;
 } norma_threads;
+
+/*
+ * The default pool, for calls whose `threads` is NULL: the calling thread and count - 1 threads of the library, which
+ * sleep between calls. They start when a call first has 32 KiB of work for them, block all signals, and serve one call
+ * at a time: while they do, calls of other threads run on those alone. After fork the child has a pool of its own. A
+ * thread that cannot be started is done without.
+ *
+ * The count is, at most 64: what was set here; else the environment variable NORMA_NUM_THREADS, if it is a positive
+ * integer; else the number of CPUs that the calling thread may run on. 1: calls start no threads and use none.
+ */
+/* Takes effect at the next call. 0: back to the default, which is then determined anew. Any thread may call it. */
+NORMA_API void norma_set_num_threads(int count);
+/* The count, the calling thread included: at least 1. */
+NORMA_API int norma_num_threads(void);
 
 /* Flags. A bit that a function does not know is an error. */
 enum {
@@ -319,7 +334,7 @@ typedef struct norma_forward_args {
   void *mean, *rstd, *var;   /* unit arrays out, param type, rounded; each may be NULL. var is m2 / (m - ddof) */
   norma_saved *saved;        /* unit array out for norma_backward; may be NULL */
   norma_moments *moments;    /* unit array out for norma_running_update; not with given statistics; may be NULL */
-  const norma_threads *threads;  /* NULL: the calling thread */
+  const norma_threads *threads;  /* NULL: the default pool */
   void *workspace;               /* NULL: allocated and freed by the call */
   size_t workspace_size;         /* at least norma_forward_workspace() */
 } norma_forward_args;

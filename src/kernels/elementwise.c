@@ -194,7 +194,7 @@ enum { GRAIN = 16384 };
 
 void norma_apply_forward(const norma_call *call, const norma_saved *saved) {
   job j = job_make(call, saved, NULL);
-  norma_parallel(call->threads, norma_layer_elements(call->layer), GRAIN, forward_range, &j);
+  norma_parallel(call->threads, norma_layer_elements(call->layer), GRAIN, norma_pass_bytes(call, 2), forward_range, &j);
 }
 
 /* About the size of a second-level cache and half: what is smaller may well be read again soon, and stays near. */
@@ -212,5 +212,6 @@ void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moment
 
 void norma_apply_backward(const norma_call *call, const norma_saved *saved, const norma_pair *means) {
   job j = job_make(call, saved, means);
-  norma_parallel(call->threads, norma_layer_elements(call->layer), GRAIN, backward_range, &j);
+  norma_parallel(call->threads, norma_layer_elements(call->layer), GRAIN, norma_pass_bytes(call, means ? 3 : 2),
+                 backward_range, &j);
 }

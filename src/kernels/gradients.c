@@ -104,7 +104,8 @@ void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norm
   job j = job_make(call, saved, NORMA_UNITS);
   j.means = means;
   if (call->weight.data) j.at.weight = norma_reduction_view(&j.reduction, &call->weight);
-  if (norma_layer_unit_elements(call->layer) > 0) norma_parallel(call->threads, j.reduction.columns, 1, sum_units, &j);
+  if (norma_layer_unit_elements(call->layer) > 0)
+    norma_parallel(call->threads, j.reduction.columns, 1, norma_pass_bytes(call, 2), sum_units, &j);
 }
 
 static void sum_params(void *context, int64_t begin, int64_t end) {
@@ -121,5 +122,5 @@ void norma_param_gradients(const norma_call *call, const norma_saved *saved) {
   job j = job_make(call, saved, NORMA_PARAMS);
   j.dweight = norma_walk_make(call->layer, &j.reduction.kept, &call->dweight);
   j.dbias = norma_walk_make(call->layer, &j.reduction.kept, &call->dbias);
-  norma_parallel(call->threads, j.reduction.columns, 1, sum_params, &j);
+  norma_parallel(call->threads, j.reduction.columns, 1, norma_pass_bytes(call, 2), sum_params, &j);
 }

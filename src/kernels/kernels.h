@@ -101,9 +101,13 @@ double norma_reduction_first(const norma_reduction *reduction, int v, int64_t co
 /* ------------------------------------------------------------------------------------------------------ passes --- */
 
 /* parallel.c: calls range(context, begin, end) for pieces of 0..total-1 of at least `grain`; each piece runs in round
- * to nearest without flush-to-zero, whatever its thread had set. */
+ * to nearest without flush-to-zero, whatever its thread had set. `bytes`: about what all of them read and write; the
+ * default pool leaves small work to the calling thread. */
 typedef void norma_range(void *context, int64_t begin, int64_t end);
-void norma_parallel(const norma_threads *threads, int64_t total, int64_t grain, norma_range *range, void *context);
+void norma_parallel(const norma_threads *threads, int64_t total, int64_t grain, int64_t bytes, norma_range *range,
+                    void *context);
+/* Bytes of a pass over the elements of so many arrays. */
+int64_t norma_pass_bytes(const norma_call *call, int arrays);
 
 /* statistics.c: what normalizes each unit, from x or from given statistics; also the outputs mean, var and rstd, and
  * moments where that is not NULL. */

@@ -176,5 +176,8 @@ void norma_statistics(const norma_call *call, norma_saved *saved, norma_moments 
   j.outputs = norma_unit_outputs_make(call, saved, moments);
   int64_t elements = norma_layer_unit_elements(call->layer);
   int64_t grain = elements < 4096 ? 4096 / (elements > 0 ? elements : 1) : 1;
-  norma_parallel(call->threads, j.reduction.columns, grain, call->given_var.data ? take_given : measure_units, &j);
+  if (call->given_var.data)
+    norma_parallel(call->threads, j.reduction.columns, grain, 0, take_given, &j);
+  else
+    norma_parallel(call->threads, j.reduction.columns, grain, norma_pass_bytes(call, 1), measure_units, &j);
 }

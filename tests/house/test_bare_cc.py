@@ -13,13 +13,13 @@ DRIVER = ROOT / "tests/house/checksum.c"
 @pytest.fixture(scope="module")
 def bare_lines(tmp_path_factory):
     program = tmp_path_factory.mktemp("bare") / "checksum"
-    warnings = run(CC, *FLAGS, DRIVER, *library_sources(), "-lm", "-o", program)
+    warnings = run(CC, *FLAGS, DRIVER, *library_sources(), "-lm", "-pthread", "-o", program)
     assert warnings == ""
     return run(program).splitlines()
 
 
 def test_the_bits_are_those_of_the_cmake_build(bare_lines, tmp_path):
-    run(CC, *FLAGS, DRIVER, BUILD / "libnorma.a", "-lm", "-o", tmp_path / "checksum")
+    run(CC, *FLAGS, DRIVER, BUILD / "libnorma.a", "-lm", "-pthread", "-o", tmp_path / "checksum")
     assert bare_lines == run(tmp_path / "checksum").splitlines()
 
 
@@ -39,5 +39,5 @@ def test_the_layouts_have_the_same_bits(bare_lines):
 
 def test_optimization_does_not_change_the_bits(bare_lines, tmp_path):
     flags = ["-O0" if flag == "-O2" else flag for flag in FLAGS]
-    run(CC, *flags, DRIVER, *library_sources(), "-lm", "-o", tmp_path / "checksum")
+    run(CC, *flags, DRIVER, *library_sources(), "-lm", "-pthread", "-o", tmp_path / "checksum")
     assert bare_lines == run(tmp_path / "checksum").splitlines()

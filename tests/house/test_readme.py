@@ -22,14 +22,14 @@ def example(readme):
 def test_the_example_works(example, tmp_path):
     (tmp_path / "example.c").write_text(example)
     run("cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", ROOT / "include", tmp_path / "example.c",
-        BUILD / "libnorma.a", "-lm", "-o", tmp_path / "example")
+        BUILD / "libnorma.a", "-lm", "-pthread", "-o", tmp_path / "example")
     run(tmp_path / "example", cwd=tmp_path)
 
 
 def test_the_compiler_command_works(readme, example, tmp_path):
     """The line `cc ... src/*.c ... -lm`, in a folder with the sources, the example being the one file of its own."""
     commands = re.findall(r"^ *(cc .*src/\*\.c.*)$", readme, re.MULTILINE)
-    assert len(commands) == 1, "README.md must have one line: cc ... example.c src/*.c src/kernels/*.c -lm -o example"
+    assert len(commands) == 1, "README.md must have one line: cc ... example.c src/*.c src/kernels/*.c ... -o example"
     own = [word for word in commands[0].split() if re.fullmatch(r"\w+\.c", word)]
     output = re.search(r"-o (\w+)", commands[0])
     assert len(own) == 1 and output, commands[0]
