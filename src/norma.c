@@ -134,9 +134,14 @@ static norma_status check_forward_fields(const void *args, norma_error *error) {
   return make_forward(args, &call, error);
 }
 
+static size_t add_bytes(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
+
+static size_t forward_bytes(const norma_layer *layer) {
+  return add_bytes(norma_workspace_bytes(norma_layer_units(layer), SAVED_DOUBLES), norma_column_workspace(layer));
+}
+
 size_t norma_forward_workspace(const norma_forward_args *args) {
-  if (norma_run(check_forward_fields, args, NULL)) return 0;
-  return norma_workspace_bytes(norma_layer_units(args->layer), SAVED_DOUBLES);
+  return norma_run(check_forward_fields, args, NULL) ? 0 : forward_bytes(args->layer);
 }
 
 static norma_status forward(const void *arguments, norma_error *error) {
@@ -145,11 +150,10 @@ static norma_status forward(const void *arguments, norma_error *error) {
   norma_workspace workspace;
   norma_status status = norma_check_forward(args, &call, error);
   if (status) return status;
-  size_t needed = norma_workspace_bytes(norma_layer_units(args->layer), SAVED_DOUBLES);
-  status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, needed, error);
+  status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, forward_bytes(call.layer), error);
   if (status) return status;
-  norma_saved *saved = args->saved ? args->saved : (norma_saved *)workspace.doubles;
-  norma_forward_pass(&call, saved, args->moments);
+  norma_saved *own = (norma_saved *)workspace.doubles, *saved = args->saved ? args->saved : own;
+  norma_forward_pass(&call, saved, args->moments, own + norma_layer_units(call.layer));
   norma_workspace_close(&workspace);
   return NORMA_OK;
 }

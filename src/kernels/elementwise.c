@@ -204,8 +204,10 @@ bool norma_streams(const norma_call *call) {
   return norma_layer_elements(call->layer) >= STREAM_BYTES / (int64_t)norma_type_size(call->type);
 }
 
-void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moments *moments) {
-  if (norma_is_single(call) && norma_row_forward(call, saved, moments)) return;
+void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace) {
+  if (norma_is_single(call)) {
+    if (norma_row_forward(call, saved, moments) || norma_column_forward(call, saved, moments, workspace)) return;
+  }
   norma_statistics(call, saved, moments);
   if (call->y.data) norma_apply_forward(call, saved);
 }

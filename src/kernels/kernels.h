@@ -137,7 +137,10 @@ void norma_param_gradients(const norma_call *call, const norma_saved *saved);
 /* The whole forward pass by vector kernels, where the strides allow it: false, and nothing is done, where not.
  * norma_forward_pass chooses. Units that are rows in memory (row_passes.c), or neighbouring columns (column_passes.c). */
 bool norma_row_forward(const norma_call *call, norma_saved *saved, norma_moments *moments);
-void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moments *moments);
+bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace);
+void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace);
+/* Bytes of workspace that the passes over columns need. */
+size_t norma_column_workspace(const norma_layer *layer);
 /* Whether float32 arithmetic is the definition of y: everywhere but in float64 data and AdaIN. */
 bool norma_is_single(const norma_call *call);
 /* Whether the results of this call are better written past the caches. */

@@ -209,6 +209,7 @@ bool norma_row_forward(const norma_call *call, norma_saved *saved, norma_moments
   p.saved = saved;
   p.stream = call->y.data && norma_streams(call);
   if (p.given) norma_statistics(call, saved, moments);
-  if (!p.given || call->y.data) norma_parallel(call->threads, p.r.columns, grain_of(&p), forward_units, &p);
+  if (!p.given || call->y.data) 
+    norma_parallel(call->threads, p.r.columns, grain_of(&p), norma_pass_bytes(call, 2), forward_units, &p);
   return true;
 }

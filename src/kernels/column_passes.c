@@ -1,0 +1,214 @@
+/* The forward pass where units are neighbouring columns. A tile of columns that is small, or whose units end in it, is
+ * measured and written at once; otherwise all is measured, merged and then written row after row. */
+#include "column_plan.h"
+
+#include <math.h>
+
+typedef struct pass {
+  norma_column_plan plan;
+  norma_column_view x, y, weight, bias;
+  norma_unit_outputs outputs;
+  norma_saved *saved;
+  norma_moments *partial; /* [plane][outer][piece of the run][column] */
+  int64_t tile;           /* columns */
+  int64_t rows_at_once;
+  bool stream;
+} pass;
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* ------------------------------------------------------------------------------------------------------- moments --- */
+
+static double value_at(const pass *p, const char *x, int64_t row, int64_t column) {
+  double value;
+  norma_load(p->plan.call->type, x + (row * p->x.row_stride + column) * p->x.size, 0, &value, 1);
+  return value;
+}
+
+/* A stretch of n rows of up to NORMA_COLUMNS columns, starting at x; `into` gets a set for each column. */
+static void measure_stretch(const pass *p, const char *x, int64_t n, int64_t columns, norma_moments *into) {
+  const norma_call *call = p->plan.call;
+  double pivot[NORMA_COLUMNS], sum[2 * NORMA_COLUMNS];
+  bool rms = call->layer->rms;
+  for (int64_t c = 0; c < columns; c++)
+    pivot[c] =
+        rms ? 0 : norma_middle_of(value_at(p, x, 0, c), value_at(p, x, (n - 1) / 2, c), value_at(p, x, n - 1, c));
+  for (int64_t c = columns; c % 4; c++) pivot[c] = 0;
+  p->plan.kernels->column_moments(call->type, x, p->x.row_stride, n, columns, pivot, sum);
+  for (int64_t c = 0; c < columns; c++) {
+    norma_moments m = norma_moments_about(pivot[c], rms ? 0 : sum[c], sum[columns + c], n);
+    if (!rms && norma_pivot_is_far(&m, pivot[c])) { /* rare: this column once more, about its mean */
+      double mean[4] = {m.mean, m.mean, m.mean, m.mean}, again[2];
+      p->plan.kernels->column_moments(call->type, x + c * p->x.size, p->x.row_stride, n, 1, mean, again);
+      m = norma_moments_about(m.mean, again[0], again[1], n);
+    }
+    into[c] = m;
+  }
+}
+
+/* Columns first .. first + n - 1 of one piece of a run. */
+static void measure_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t first, int64_t n,
+                          norma_moments *into) {
+  int64_t row = piece * NORMA_STRETCH, rows = smaller(p->plan.rows - row, NORMA_STRETCH);
+  for (int64_t c = 0; c < n; c += NORMA_COLUMNS)
+    measure_stretch(p, norma_column_at(&p->x, plane, outer, row, first + c), rows, smaller(n - c, NORMA_COLUMNS),
+                    into + c);
+}
+
+static int64_t unit_of(const pass *p, int64_t plane, int64_t column) {
+  return norma_walk_offset(&p->plan.unit_planes, plane) + norma_walk_offset(&p->plan.unit_columns, column);
+}
+
+/* ------------------------------------------------------------------------------------------------------- writing --- */
+
+/* Rows first .. first + rows - 1 of columns column .. column + n - 1, n <= NORMA_TILE. */
+static void write_rows(const pass *p, int64_t plane, int64_t outer, int64_t first, int64_t rows, int64_t column,
+                       int64_t n) {
+  const norma_call *call = p->plan.call;
+  float hi[NORMA_TILE], lo[NORMA_TILE], rstd[NORMA_TILE];
+  norma_saved saved[NORMA_TILE];
+  for (int64_t c = 0; c < n; c++) {
+    saved[c] = p->saved[unit_of(p, plane, column + c)];
+    norma_coefs_set(&saved[c], &hi[c], &lo[c], &rstd[c]);
+  }
+  norma_coefs coefs = {.hi = hi, .lo = lo, .rstd = rstd, .saved = saved, .unit_step = 1};
+  coefs.weight = (const float *)norma_column_at(&p->weight, plane, outer, first, column);
+  coefs.bias = (const float *)norma_column_at(&p->bias, plane, outer, first, column);
+  coefs.weight_step = p->weight.column_stride;
+  coefs.bias_step = p->bias.column_stride;
+  coefs.weight_row = p->weight.row_stride;
+  coefs.bias_row = p->bias.row_stride;
+  coefs.weight_offset = (float)call->weight_offset;
+  norma_rows r = {.rows = rows, .n = n, .x_stride = p->x.row_stride, .y_stride = p->y.row_stride};
+  r.x = norma_column_at(&p->x, plane, outer, first, column);
+  r.y = norma_column_at(&p->y, plane, outer, first, column);
+  p->plan.kernels->forward(call->type, &coefs, &r, p->stream, NULL);
+}
+
+/* ------------------------------------------------------------------------------------------------ tile after tile --- */
+
+/* A tile holds whole units that nothing outside it shares. */
+static void pass_tiles(void *context, int64_t begin, int64_t end) {
+  const pass *p = context;
+  int64_t per_plane = (p->plan.width + p->tile - 1) / p->tile, middle = p->plan.middle;
+  for (int64_t t = begin; t < end; t++) {
+    int64_t plane = t / per_plane, first = t % per_plane * p->tile, n = smaller(p->plan.width - first, p->tile);
+    norma_moments run[NORMA_TILE], piece[NORMA_TILE];
+    for (int64_t s = 0; s < p->plan.pieces_of_run; s++) {
+      measure_piece(p, plane, 0, s, first, n, s ? piece : run);
+      for (int64_t c = 0; s && c < n; c++) norma_moments_join(&run[c], &piece[c]);
+    }
+    for (int64_t c = 0; c < n; c += middle) {
+      norma_moments sample = {0}, total = {0};
+      for (int64_t m = 0; m < middle; m++) norma_moments_join(&sample, &run[c + m]);
+      norma_moments_join(&total, &sample);
+      norma_finish_unit(&p->outputs, unit_of(p, plane, first + c), &total);
+    }
+    if (p->y.data) write_rows(p, plane, 0, 0, p->plan.rows, first, n);
+  }
+  if (p->stream) p->plan.kernels->fence();
+}
+
+/* ----------------------------------------------------------------------------------- measure all, merge, write all --- */
+
+static norma_moments *partial_at(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t column) {
+  int64_t item = (plane * p->plan.outer_count + outer) * p->plan.pieces_of_run + piece;
+  return p->partial + item * p->plan.width + column;
+}
+
+static void measure_items(void *context, int64_t begin, int64_t end) {
+  const pass *p = context;
+  for (int64_t item = begin; item < end; item++) {
+    int64_t piece = item % p->plan.pieces_of_run, at = item / p->plan.pieces_of_run;
+    int64_t outer = at % p->plan.outer_count, plane = at / p->plan.outer_count;
+    measure_piece(p, plane, outer, piece, 0, p->plan.width, partial_at(p, plane, outer, piece, 0));
+  }
+}
+
+static void merge_units(void *context, int64_t begin, int64_t end) {
+  const pass *p = context;
+  int64_t per_plane = p->plan.width / p->plan.middle;
+  for (int64_t u = begin; u < end; u++) {
+    int64_t plane = u / per_plane, column = u % per_plane * p->plan.middle;
+    norma_moments total = {0};
+    for (int64_t o = 0; o < p->plan.outer_count; o++) {
+      norma_moments sample = {0};
+      for (int64_t m = 0; m < p->plan.middle; m++) {
+        norma_moments run = {0};
+        for (int64_t s = 0; s < p->plan.pieces_of_run; s++)
+          norma_moments_join(&run, partial_at(p, plane, o, s, column + m));
+        norma_moments_join(&sample, &run);
+      }
+      norma_moments_join(&total, &sample);
+    }
+    norma_finish_unit(&p->outputs, unit_of(p, plane, column), &total);
+  }
+}
+
+static int64_t chunks_of(const pass *p) { return (p->plan.rows + p->rows_at_once - 1) / p->rows_at_once; }
+
+static void write_chunks(void *context, int64_t begin, int64_t end) {
+  const pass *p = context;
+  int64_t chunks = chunks_of(p);
+  for (int64_t i = begin; i < end; i++) {
+    int64_t row = i % chunks * p->rows_at_once, at = i / chunks, rows = smaller(p->plan.rows - row, p->rows_at_once);
+    for (int64_t c = 0; c < p->plan.width; c += NORMA_TILE)
+      write_rows(p, at / p->plan.outer_count, at % p->plan.outer_count, row, rows, c,
+                 smaller(p->plan.width - c, NORMA_TILE));
+  }
+  if (p->stream) p->plan.kernels->fence();
+}
+
+/* ---------------------------------------------------------------------------------------------------- the choice --- */
+
+/* Bytes that a tile should have, to be in the second-level cache when it is written. */
+enum { TILE_BYTES = 196608, CHUNK_BYTES = 1 << 19 };
+
+static void choose_tile(pass *p) {
+  int64_t fitting = TILE_BYTES / (p->plan.rows * p->x.size), tile = smaller(p->plan.width, NORMA_TILE);
+  if (fitting < 64) fitting = p->plan.width; /* it would not stay there anyway: whole rows are read best */
+  if (fitting < tile) tile = fitting & -(int64_t)64;
+  if (tile > p->plan.middle) tile -= tile % p->plan.middle;
+  p->tile = tile;
+}
+
+size_t norma_column_workspace(const norma_layer *layer) {
+  norma_reduction r = norma_reduction_make(layer, NORMA_UNITS);
+  int64_t outer = norma_axes_length(layer, &r.outer), run = norma_axes_length(layer, &r.run);
+  int64_t runs = norma_layer_units(layer) * norma_axes_length(layer, &r.middle) * outer;
+  int64_t pieces = (run + NORMA_STRETCH - 1) / NORMA_STRETCH;
+  if (outer == 1 && (pieces == 1 || runs > 8 * NORMA_TILE)) return 0;
+  return (size_t)(runs * pieces) * sizeof(norma_moments);
+}
+
+bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace) {
+  pass p = {.saved = saved, .partial = workspace};
+  if (!norma_column_plan_make(&p.plan, call, call->y.data ? &call->y : &call->x, NORMA_UNITS)) return false;
+  norma_column_plan *plan = &p.plan;
+  if (!norma_column_view_make(plan, &call->x, &p.x) || !norma_column_view_make(plan, &call->y, &p.y) ||
+      !norma_column_view_make(plan, &call->weight, &p.weight) || !norma_column_view_make(plan, &call->bias, &p.bias))
+    return false;
+  if (p.weight.column_stride & ~(int64_t)1 || p.bias.column_stride & ~(int64_t)1) return false;
+  p.outputs = norma_unit_outputs_make(call, saved, moments);
+  p.stream = call->y.data && norma_streams(call);
+  choose_tile(&p);
+  int64_t tiles = plan->plane_count * ((plan->width + p.tile - 1) / p.tile), bytes = norma_pass_bytes(call, 2);
+  bool given = call->given_var.data, whole = plan->outer_count == 1 && p.tile % plan->middle == 0;
+  bool enough = norma_column_workspace(call->layer) == 0 || tiles >= 8;
+  if (!given && whole && enough) {
+    norma_parallel(call->threads, tiles, 1, bytes, pass_tiles, &p);
+    return true;
+  }
+  if (!given && norma_column_workspace(call->layer) == 0) return false;
+  if (given) {
+    norma_statistics(call, saved, moments);
+  } else {
+    int64_t items = plan->plane_count * plan->outer_count * plan->pieces_of_run;
+    norma_parallel(call->threads, items, 1, bytes / 2, measure_items, &p);
+    norma_parallel(call->threads, norma_layer_units(call->layer), 64, 0, merge_units, &p);
+  }
+  p.rows_at_once = CHUNK_BYTES / (plan->width * p.x.size) + 1;
+  int64_t chunks = plan->plane_count * plan->outer_count * chunks_of(&p);
+  if (call->y.data) norma_parallel(call->threads, chunks, 1, bytes, write_chunks, &p);
+  return true;
+}

@@ -1,0 +1,83 @@
+/* The axes of a layer as planes, rows and columns. */
+#include "column_plan.h"
+
+/* Whether an axis is among those of the columns: the next one outwards that has no gap before it. */
+static int next_column(const norma_layer *layer, const norma_axes *from, const norma_operand *x,
+                       const norma_operand *also, int64_t stride, int below) {
+  for (int i = from->count - 1; i >= 0; i--) {
+    int a = from->index[i];
+    if (layer->axes[a].length > 1 && a < below && x->stride[a] == stride && also->stride[a] == stride) return a;
+  }
+  return -1;
+}
+
+static void append(norma_axes *axes, int axis) { axes->index[axes->count++] = axis; }
+
+static bool contains(const norma_axes *axes, int axis) {
+  for (int i = 0; i < axes->count; i++)
+    if (axes->index[i] == axis) return true;
+  return false;
+}
+
+/* The columns, outermost first: kept and middle axes with the strides 1, then the product so far, and so on. */
+static norma_axes find_columns(const norma_layer *layer, const norma_reduction *r, const norma_operand *x,
+                               const norma_operand *also) {
+  norma_axes inward = {0}, columns = {0}, from = {0};
+  for (int a = 0; a < layer->axis_count; a++)
+    if (contains(&r->kept, a) || contains(&r->middle, a)) append(&from, a);
+  int64_t stride = 1;
+  int below = layer->axis_count;
+  for (int a; (a = next_column(layer, &from, x, also, stride, below)) >= 0; below = a) {
+    append(&inward, a);
+    stride *= layer->axes[a].length;
+  }
+  for (int i = inward.count - 1; i >= 0; i--) append(&columns, inward.index[i]);
+  return columns;
+}
+
+bool norma_column_plan_make(norma_column_plan *p, const norma_call *call, const norma_operand *also,
+                            norma_extent extent) {
+  const norma_layer *layer = call->layer;
+  norma_reduction r = norma_reduction_make(layer, extent);
+  *p = (norma_column_plan){.call = call, .kernels = norma_kernels_best(), .outer = r.outer, .run = r.run};
+  p->columns = find_columns(layer, &r, &call->x, also);
+  for (int i = 0; i < r.kept.count; i++)
+    if (!contains(&p->columns, r.kept.index[i])) append(&p->planes, r.kept.index[i]);
+  for (int i = 0; i < r.middle.count; i++) /* the middle level is the innermost columns, or has one position */
+    if (layer->axes[r.middle.index[i]].length > 1 && !contains(&p->columns, r.middle.index[i])) return false;
+  p->middle = norma_axes_length(layer, &r.middle);
+  for (int i = 0, left = (int)0; i < p->columns.count; i++) {
+    left += contains(&r.middle, p->columns.index[i]);
+    if (left > 0 && !contains(&r.middle, p->columns.index[i])) return false;
+  }
+  p->plane_count = norma_axes_length(layer, &p->planes);
+  p->width = norma_axes_length(layer, &p->columns);
+  p->outer_count = norma_axes_length(layer, &p->outer);
+  p->rows = norma_axes_length(layer, &p->run);
+  p->pieces_of_run = (p->rows + NORMA_STRETCH - 1) / NORMA_STRETCH;
+  static const norma_saved none;
+  norma_operand units = norma_bind_doubles(layer, &none.mean, 1);
+  p->unit_planes = norma_walk_make(layer, &p->planes, &units);
+  p->unit_columns = norma_walk_make(layer, &p->columns, &units);
+  return p->width >= 4 && p->rows > 0 && p->outer_count > 0 && p->plane_count > 0;
+}
+
+bool norma_column_view_make(const norma_column_plan *p, const norma_operand *operand, norma_column_view *view) {
+  const norma_layer *layer = p->call->layer;
+  norma_walk rows = norma_walk_make(layer, &p->run, operand), columns = norma_walk_make(layer, &p->columns, operand);
+  *view = (norma_column_view){.data = operand->data, .size = (int64_t)norma_type_size(operand->type)};
+  view->planes = norma_walk_make(layer, &p->planes, operand);
+  view->outer = norma_walk_make(layer, &p->outer, operand);
+  if (!operand->data) return true;
+  if (rows.count > 1 || columns.count > 1) return false;
+  view->row_stride = rows.count ? rows.stride[0] : 0;
+  view->column_stride = columns.count ? columns.stride[0] : 0;
+  return true;
+}
+
+char *norma_column_at(const norma_column_view *v, int64_t plane, int64_t outer, int64_t row, int64_t column) {
+  if (!v->data) return NULL;
+  int64_t at = norma_walk_offset(&v->planes, plane) + norma_walk_offset(&v->outer, outer) + row * v->row_stride +
+               column * v->column_stride;
+  return v->data + at * v->size;
+}

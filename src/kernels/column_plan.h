@@ -1,0 +1,38 @@
+/* Layers whose runs go down columns that are neighbours in memory, as in channels-last tensors: what the forward and the
+ * backward pass over them share. */
+#ifndef NORMA_COLUMN_PLAN_H
+#define NORMA_COLUMN_PLAN_H
+
+#include "vector.h"
+
+/*
+ * All axes but the run and the outer level are either COLUMNS, next to each other in memory, or PLANES. A unit is a
+ * column, or `middle` of them; each has `outer` runs of `run` rows.
+ */
+typedef struct norma_column_plan {
+  const norma_call *call;
+  const norma_kernels *kernels;
+  norma_axes planes, columns, outer, run;
+  int64_t plane_count, width, outer_count, rows, middle;
+  int64_t pieces_of_run; /* stretches */
+  norma_walk unit_planes, unit_columns; /* the unit of a plane and column, in norma_saved */
+} norma_column_plan;
+
+/* An array along the axes of a plan. */
+typedef struct norma_column_view {
+  norma_walk planes, outer;
+  char *data;
+  int64_t row_stride, column_stride;
+  int64_t size; /* bytes per element */
+} norma_column_view;
+
+bool norma_column_plan_make(norma_column_plan *p, const norma_call *call, const norma_operand *also,
+                            norma_extent extent);
+/* False if the array has other steps along rows or columns than one each. An absent array has none. */
+bool norma_column_view_make(const norma_column_plan *p, const norma_operand *operand, norma_column_view *view);
+char *norma_column_at(const norma_column_view *view, int64_t plane, int64_t outer, int64_t row, int64_t column);
+
+/* The most columns whose coefficients are made at once, on the stack. */
+enum { NORMA_TILE = 512 };
+
+#endif
