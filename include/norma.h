@@ -284,6 +284,15 @@ enum {
   NORMA_STYLE_EPS_ZERO = 16   /* AdaIN: style_eps is really 0 */
 };
 
+/* Applied last, to z = xhat * gamma + beta + after. The formulas stand beside norma_forward. */
+typedef enum norma_activation {
+  NORMA_ACT_NONE = 0,
+  NORMA_RELU = 1,
+  NORMA_SILU = 2,      /* z / (1 + exp(-z)), also called Swish */
+  NORMA_GELU = 3,      /* z / 2 * (1 + erf(z / sqrt(2))) */
+  NORMA_GELU_TANH = 4  /* z / 2 * (1 + tanh(sqrt(2 / pi) * (z + 0.044715 z^3))) */
+} norma_activation;
+
 /* What backward needs of a unit beyond x, at full precision: (scale * x - mean - mean_lo) * rstd is xhat. It belongs to
  * that x, layer, type, eps and ddof. Backward reads x again, so a forward pass in place has to keep a copy of x. */
 typedef struct norma_saved {
@@ -319,6 +328,13 @@ typedef struct norma_forward_args {
   const norma_threads *threads;  /* NULL: the calling thread */
   void *workspace;               /* NULL: allocated and freed by the call */
   size_t workspace_size;         /* at least norma_forward_workspace() */
+  const void *residual;          /* added before the norm, the layer's shape and type; NULL: none */
+  const int64_t *residual_strides;
+  void *sum;                     /* receives x + residual, which is what is normalized and what backward takes as x; */
+  const int64_t *sum_strides;    /* may be x or residual; given if and only if residual is */
+  const void *after;             /* added after gamma and beta, before the activation; NULL: none */
+  const int64_t *after_strides;
+  norma_activation activation;
 } norma_forward_args;
 
 /*
@@ -358,6 +374,15 @@ typedef struct norma_backward_args {
   const norma_threads *threads;
   void *workspace;
   size_t workspace_size;     /* at least norma_backward_workspace() */
+  norma_activation activation;  /* as in the forward pass, and with one also its bias and its `after`, from which z is */
+  const void *bias;             /* computed again; without one these two are not read */
+  const int64_t *bias_strides;
+  const void *after;
+  const int64_t *after_strides;
+  void *dafter;              /* the gradient of `after`; may be dy, if dx is not; may be NULL */
+  const int64_t *dafter_strides;
+  const void *dsum;          /* what reaches `sum` past the norm, added to dx; may be NULL */
+  const int64_t *dsum_strides;
 } norma_backward_args;
 
 /*
@@ -467,6 +492,8 @@ typedef struct norma_reference {
   double *dweight, *dweight_bound;    /* backward; one per gamma */
   double *dbias, *dbias_bound;
   double *dstyle, *dstyle_bound;      /* AdaIN backward; one per element of style */
+  double *sum;                        /* forward with a residual; one per element, the exact bits */
+  double *dafter, *dafter_bound;      /* backward; one per element */
 } norma_reference;
 
 NORMA_API norma_status norma_reference_forward(const norma_forward_args *args, const norma_reference *out,

@@ -96,6 +96,9 @@ typedef struct norma_call {
   double eps, alpha;                   /* alpha: y is blended with x; 1 for all but AdaIN */
   int ddof;
   const norma_threads *threads;
+  norma_operand residual, sum, after; /* forward: sum = x + residual is what is normalized; after is added to y */
+  norma_operand dafter, dsum;         /* backward: the gradient of after; what is added to dx */
+  norma_activation activation;        /* of y; backward takes bias and after too where there is one */
 } norma_call;
 
 /* norma.c: checks all arguments and resolves the defaults. */
