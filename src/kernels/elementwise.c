@@ -5,15 +5,14 @@
 
 typedef struct job {
   const norma_call *call;
-  norma_walk x, y, dy, dx, weight, bias;
+  norma_walk x, y, dy, dx, weight, bias, after, dafter, dsum;
   norma_walk mean, mean_lo, rstd, scale, gain;
   norma_walk q, q_xhat; /* no data in the forward pass and with given statistics */
 } job;
 
 static int64_t magnitude(int64_t stride) { return stride < 0 ? -stride : stride; }
 
-/* All axes, the one with the longest steps through memory first. */
-static norma_axes memory_order(const norma_layer *layer, const norma_operand *operand) {
+norma_axes norma_memory_order(const norma_layer *layer, const norma_operand *operand) {
   norma_axes axes = {.count = layer->axis_count};
   for (int a = 0; a < layer->axis_count; a++) {
     int i = a;
@@ -34,7 +33,7 @@ static norma_walk unit_walk(const norma_call *call, const norma_axes *axes, cons
 
 static job job_make(const norma_call *call, const norma_saved *saved, const norma_pair *means) {
   enum { APART = sizeof *saved / sizeof(double), MEANS_APART = sizeof *means / sizeof(double) };
-  norma_axes axes = memory_order(call->layer, &call->x);
+  norma_axes axes = norma_memory_order(call->layer, &call->x);
   job j = {.call = call};
   j.x = norma_walk_make(call->layer, &axes, &call->x);
   j.y = norma_walk_make(call->layer, &axes, &call->y);
@@ -42,6 +41,9 @@ static job job_make(const norma_call *call, const norma_saved *saved, const norm
   j.dx = norma_walk_make(call->layer, &axes, &call->dx);
   j.weight = norma_walk_make(call->layer, &axes, &call->weight);
   j.bias = norma_walk_make(call->layer, &axes, &call->bias);
+  j.after = norma_walk_make(call->layer, &axes, &call->after);
+  j.dafter = norma_walk_make(call->layer, &axes, &call->dafter);
+  j.dsum = norma_walk_make(call->layer, &axes, &call->dsum);
   j.mean = unit_walk(call, &axes, &saved->mean, APART);
   j.mean_lo = unit_walk(call, &axes, &saved->mean_lo, APART);
   j.rstd = unit_walk(call, &axes, &saved->rstd, APART);
@@ -74,7 +76,7 @@ static void times_weight(const job *j, int64_t first, int64_t n, double by, doub
     for (int64_t i = 0; i < n; i++) values[i] *= by;
 }
 
-/* y, times a power of two that is 1 unless y overflows on the way. */
+/* y before the activation, times a power of two that is 1 unless y overflows on the way. */
 static void forward_block(const job *j, int64_t first, int64_t n, double by, double *y) {
   double x[NORMA_BLOCK], bias[NORMA_BLOCK], params_by = by * j->call->param_scale;
   norma_walk_gather(&j->x, 0, first, n, x);
@@ -84,6 +86,10 @@ static void forward_block(const job *j, int64_t first, int64_t n, double by, dou
   if (j->bias.data) {
     norma_walk_gather(&j->bias, 0, first, n, bias);
     for (int64_t i = 0; i < n; i++) y[i] += bias[i] * params_by;
+  }
+  if (j->after.data) {
+    norma_walk_gather(&j->after, 0, first, n, bias);
+    for (int64_t i = 0; i < n; i++) y[i] += bias[i] * by;
   }
   if (by != 1)
     for (int64_t i = 0; i < n; i++) x[i] *= by;
@@ -110,8 +116,20 @@ static void forward_range(void *context, int64_t begin, int64_t end) {
     int64_t n = end - first < NORMA_BLOCK ? end - first : NORMA_BLOCK;
     forward_block(j, first, n, 1, y);
     if (j->call->type == NORMA_F64) forward_again(j, first, n, y);
+    norma_activate(j->call, y, n);
     norma_walk_scatter(&j->y, 0, first, n, y);
   }
+}
+
+/* dy becomes dz, the gradient before the activation, which is also that of `after`. */
+static void backward_activation(const job *j, int64_t first, int64_t n, double *dy) {
+  double z[NORMA_BLOCK];
+  if (j->call->activation) {
+    forward_block(j, first, n, 1, z);
+    if (j->call->type == NORMA_F64) forward_again(j, first, n, z);
+    norma_times_slope(j->call, z, dy, n);
+  }
+  if (j->dafter.data) norma_walk_scatter(&j->dafter, 0, first, n, dy);
 }
 
 static void backward_range(void *context, int64_t begin, int64_t end) {
@@ -121,6 +139,8 @@ static void backward_range(void *context, int64_t begin, int64_t end) {
     double rstd[NORMA_BLOCK], gain[NORMA_BLOCK], alpha = j->call->alpha;
     int64_t n = end - first < NORMA_BLOCK ? end - first : NORMA_BLOCK;
     norma_walk_gather(&j->dy, 0, first, n, dy);
+    backward_activation(j, first, n, dy);
+    if (!j->dx.data) continue;
     norma_walk_gather(&j->rstd, 0, first, n, rstd);
     norma_walk_gather(&j->gain, 0, first, n, gain);
     for (int64_t i = 0; i < n; i++) dx[i] = dy[i];
@@ -135,6 +155,8 @@ static void backward_range(void *context, int64_t begin, int64_t end) {
     /* One factor at a time: rstd * gain alone may overflow where the product does not. */
     for (int64_t i = 0; i < n; i++) dx[i] = dx[i] * rstd[i] * alpha * gain[i];
     for (int64_t i = 0; alpha != 1 && i < n; i++) dx[i] += (1 - alpha) * dy[i];
+    if (j->dsum.data) norma_walk_gather(&j->dsum, 0, first, n, q);
+    for (int64_t i = 0; j->dsum.data && i < n; i++) dx[i] += q[i];
     norma_walk_scatter(&j->dx, 0, first, n, dx);
   }
 }

@@ -69,7 +69,7 @@ typedef struct norma_partial {
   norma_sum first, second;
 } norma_partial;
 
-enum { NORMA_MAX_VIEWS = 7 };
+enum { NORMA_MAX_VIEWS = 10 };
 
 /* Sums along all axes that an array of the given extent does not vary along: one result per element of that array (a
  * "column"). The axes summed over form three levels, by the dimension they belong to; docs/accuracy.md has the tree. */
@@ -115,9 +115,23 @@ typedef struct norma_pair {
 void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norma_pair *means);
 void norma_param_gradients(const norma_call *call, const norma_saved *saved);
 
-/* elementwise.c: y, and dx, of every element; means is NULL with given statistics. */
+/* elementwise.c: y, and dx and dafter, of every element; means is NULL with given statistics or without a dx. */
 void norma_apply_forward(const norma_call *call, const norma_saved *saved);
 void norma_apply_backward(const norma_call *call, const norma_saved *saved, const norma_pair *means);
+
+/* elementwise.c: all axes, the one with the longest steps through the memory of an operand first. */
+norma_axes norma_memory_order(const norma_layer *layer, const norma_operand *operand);
+
+/* fused.c: writes the sum of x and the residual, which is x from here on. */
+void norma_add_residual(norma_call *call);
+/* z becomes y: the activation of z rounded to float32, float64 for float64 data; and dy times the slope there. */
+void norma_activate(const norma_call *call, double *z, int64_t n);
+void norma_times_slope(const norma_call *call, const double *z, double *dy, int64_t n);
+/* z of n elements, with the bits that norma_apply_forward has; what is absent is NULL. */
+typedef struct norma_affine {
+  const double *weight, *bias, *after;
+} norma_affine;
+void norma_before_activation(const norma_call *call, const norma_affine *at, const double *xhat, double *z, int64_t n);
 
 /* fold.c: the operator's weights, counted and folded; the arguments are checked. */
 int64_t norma_fold_weight_count(const norma_fold_args *args);
