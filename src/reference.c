@@ -155,7 +155,7 @@ static real dz_of(const norma_call *call, const unit *u, int64_t i, real *doubt)
   if (b.size == 0 && exact) b.bound = 0;
   real error = norma_reference_slope_error(call->activation, call->type, b.z, b.bound);
   *doubt = error == 0 ? 0 : fabsl(dy) * error;
-  return dy * norma_reference_slope(call->activation, b.z);
+  return dy * norma_reference_slope(call->activation, call->type, b.z);
 }
 
 static real larger(real a, real b) { return fabsl(b) > a ? fabsl(b) : a; }

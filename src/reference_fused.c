@@ -36,10 +36,16 @@ real norma_reference_activation(norma_activation activation, real z) {
   }
 }
 
-real norma_reference_slope(norma_activation activation, real z) {
+/* Where each derivative is less than 1e-34 (float64: 1e-290) and counts as 0, which matters if dy is Inf. */
+static real slope_end(norma_activation activation, norma_type type) {
+  bool f64 = type == NORMA_F64;
+  return activation == NORMA_SILU ? (f64 ? 700 : 87) : activation == NORMA_GELU ? (f64 ? 37 : 13) : f64 ? 21 : 9.9L;
+}
+
+real norma_reference_slope(norma_activation activation, norma_type type, real z) {
   if (isnan(z)) return z;
   if (activation == NORMA_ACT_NONE) return 1;
-  if (activation == NORMA_RELU || fabsl(z) > 2000) return z > 0; /* 1 or 0 to far more digits than there are */
+  if (activation == NORMA_RELU || fabsl(z) > slope_end(activation, type)) return z > 0;
   switch (activation) {
     case NORMA_SILU: return sigmoid(z) * (1 + z * sigmoid(-z));
     case NORMA_GELU: return erfcl(-z * root_half) / 2 + z * (root_two_over_pi / 2) * expl(-z * z / 2);

@@ -93,7 +93,8 @@ static inline float norma_silu_f32(float z) { return norma_gate_f32(z, z); }
 static inline float norma_silu_grad_f32(float z) {
   float c = z > 87 ? 87 : z;
   c = c < -87 ? -87 : c;
-  return norma_gate_grad_f32(c, c);
+  float slope = norma_gate_grad_f32(c, c);
+  return z < -87 ? 0 : slope;
 }
 
 static inline float norma_gelu_tanh_f32(float z) {
@@ -106,7 +107,8 @@ static inline float norma_gelu_tanh_grad_f32(float z) {
   c = c < -9.9f ? -9.9f : c;
   float square = c * c;
   float w = c * (0x1.988454p+0f + 0x1.2444f2p-4f * square), v = c * (0x1.988454p+0f + 0x1.b6676cp-3f * square);
-  return norma_gate_grad_f32(w, v);
+  float slope = norma_gate_grad_f32(w, v);
+  return z < -9.9f ? 0 : slope;
 }
 
 static inline float norma_gelu_f32(float z) {
@@ -115,12 +117,13 @@ static inline float norma_gelu_f32(float z) {
   return norma_relu_f32(z) - h;
 }
 
-/* tail(t) - t phi(t) for negative z, 1 minus that for positive. */
+/* tail(t) - t phi(t) for negative z, 1 minus that for positive. Like all slopes it ends in exact zeros, so that -Inf
+ * has the slope 0. */
 static inline float norma_gelu_grad_f32(float z) {
   float t = norma_abs_f32(z);
   t = t > 13 ? 13 : t;
-  float e = norma_exp_f32(-0.5f * (t * t)), d = e * (norma_tail_f32(t) - 0x1.988454p-2f * t), positive = 1 - d;
-  return z < 0 ? d : positive;
+  float e = norma_exp_f32(-0.5f * (t * t)), d = e * (norma_tail_f32(t) - 0x1.988454p-2f * t), slope = z < 0 ? d : 1 - d;
+  return z < -13 ? 0 : slope;
 }
 
 static inline float norma_activate_f32(norma_activation activation, float z) {
@@ -199,7 +202,7 @@ static inline double norma_silu_f64(double z) { return norma_gate_f64(z, z); }
 
 static inline double norma_silu_grad_f64(double z) {
   double c = z > 700 ? 700 : z < -700 ? -700 : z;
-  return norma_gate_grad_f64(c, c);
+  return z < -700 ? 0 : norma_gate_grad_f64(c, c);
 }
 
 static inline double norma_gelu_tanh_f64(double z) {
@@ -209,7 +212,7 @@ static inline double norma_gelu_tanh_f64(double z) {
 static inline double norma_gelu_tanh_grad_f64(double z) {
   double c = z > 21 ? 21 : z < -21 ? -21 : z, square = c * c;
   double w = c * (0x1.9884533d43651p+0 + 0x1.2444f2a4d8b4bp-4 * square);
-  return norma_gate_grad_f64(w, c * (0x1.9884533d43651p+0 + 0x1.b6676bf7450f0p-3 * square));
+  return z < -21 ? 0 : norma_gate_grad_f64(w, c * (0x1.9884533d43651p+0 + 0x1.b6676bf7450f0p-3 * square));
 }
 
 static inline double norma_gelu_f64(double z) {
@@ -221,7 +224,7 @@ static inline double norma_gelu_grad_f64(double z) {
   double t = z < 0 ? -z : z;
   t = t > 37 ? 37 : t;
   double d = norma_exp_f64(-0.5 * (t * t)) * (norma_tail_f64(t) - 0x1.9884533d43651p-2 * t);
-  return z < 0 ? d : 1 - d;
+  return z < -37 ? 0 : z < 0 ? d : 1 - d;
 }
 
 static inline double norma_activate_f64(norma_activation activation, double z) {
