@@ -147,7 +147,8 @@ bool problem_fill_inputs(problem_case *c, norma_error *error) {
       return problem_fail(error, NORMA_NO_MEMORY, "no memory for %lld values", (long long)t->elements);
     }
     const norma_layer *layer = role == PROBLEM_STYLE ? &c->style_layer : &c->layer;
-    filler f = {role == PROBLEM_DY || role == PROBLEM_DSUM ? p->dy : p->x, layer, p->type, p->seed, (uint64_t)role, t->elements,
+    bool gradient = role == PROBLEM_DY || role == PROBLEM_DSUM;
+    filler f = {gradient ? p->dy : p->x, layer, p->type, p->seed, (uint64_t)role, t->elements,
                 norma_layer_unit_elements(layer)};
     for (int64_t i = 0; i < t->elements; i++) {
       switch (role) {

@@ -236,9 +236,9 @@ typedef struct problem_report {
 
 /*
  * Compares every output with the reference after problem_run. y, dx, dweight, dbias, dstyle and dafter have the bounds
- * of norma_reference, sum is exact; mean, var and rstd are rounded views of exact values and must be within one rounding (and 1e-14
- * standard deviations for the mean). NaN must meet the canonical NaN, Inf the same Inf, and a value that overflows the
- * type Inf. False (with the error) only if the reference refuses the arguments or memory runs out.
+ * of norma_reference, sum must be exact; mean, var and rstd are rounded views of exact values and must be within one
+ * rounding (and 1e-14 standard deviations for the mean). NaN must meet the canonical NaN, Inf the same Inf, and a value
+ * that overflows the type Inf. False (with the error) only if the reference refuses the arguments or memory runs out.
  */
 bool problem_judge(const problem_case *c, problem_report *report, norma_error *error);
 

@@ -14,7 +14,7 @@
 #ifndef NORMA_ACTIVATION_H
 #define NORMA_ACTIVATION_H
 
-#include "internal.h"
+#include "norma.h"
 
 #include <string.h>
 
