@@ -79,7 +79,7 @@ static void each(void (*check)(const numbers *m)) {
   }
 }
 
-/* ------------------------------------------------------------------------------------------ the same in two calls --- */
+/* --------------------------------------------------------------------------------------- the same in two calls --- */
 
 static void check_before(const numbers *m) {
   double sum[ELEMENTS], added[ELEMENTS], y[ELEMENTS], expected[ELEMENTS];
@@ -207,7 +207,7 @@ static void in_place(void **state) {
   each(check_in_place);
 }
 
-/* ---------------------------------------------------------------------------------------------------- exact cases --- */
+/* ------------------------------------------------------------------------------------------------- exact cases --- */
 
 /* A constant unit: z is beta exactly, and a constant dy gives dx = 0 exactly, whatever the activation. */
 static void constants_stay_exact(void **state) {
@@ -259,7 +259,7 @@ static void nan_passes(void **state) {
   }
 }
 
-/* --------------------------------------------------------------------------------------------------------- refused --- */
+/* ----------------------------------------------------------------------------------------------------- refused --- */
 
 static void refused(norma_status got, const char *text) {
   if (got != NORMA_BAD_ARGUMENT && got != NORMA_OVERLAP) {
