@@ -313,7 +313,7 @@ typedef struct norma_saved {
 typedef struct norma_forward_args {
   size_t size;  /* sizeof(norma_forward_args) */
   const norma_layer *layer;
-  norma_type type;           /* of x and y */
+  norma_type type;           /* of x, y, residual, sum and after */
   const void *x;             /* the layer's shape */
   const int64_t *x_strides;
   void *y;                   /* may be x or after; NULL: only the statistics */
@@ -352,7 +352,7 @@ typedef struct norma_forward_args {
  * to the type: y has the bits of a call on the sum. Then y[i] = act(z[i]) with z[i] the y above plus after[i], all in
  * float64 and rounded once to float32; act is a float32 function (float64 data: both float64), made of + - * / and
  * comparisons, so the same on every machine (src/kernels/activation.h), and 16-bit data rounds it once more.
- * relu(z) = max(z, 0) has the bits of max(y, 0).
+ * NORMA_RELU gives the bits of max(y, 0) for the y of a call without it (+0 for -0).
  *
  * Errors: all but NORMA_NOT_FINITE and NORMA_NOT_FOLDABLE.
  */
@@ -365,7 +365,7 @@ NORMA_API size_t norma_forward_workspace(const norma_forward_args *args);
 typedef struct norma_backward_args {
   size_t size;  /* sizeof(norma_backward_args) */
   const norma_layer *layer;
-  norma_type type;           /* of x, dy and dx */
+  norma_type type;           /* of x, dy, dx, after, dafter and dsum */
   const void *x;             /* the input of the forward pass */
   const int64_t *x_strides;
   const void *dy;            /* the gradient of y */
@@ -407,8 +407,8 @@ typedef struct norma_backward_args {
  * RMS layers leave sum_q out; with given statistics dx[i] = rstd[u] * q[i]. Errors as norma_forward.
  *
  * With an activation dy[i] above is dz[i] = dy[i] * act'(z[i]), z computed again as forward did, act' a float32
- * function (float64 data: float64) and 0 for ReLU at 0; the product is exact in float64. With or without one
- * dafter[i] = dz[i].
+ * function (float64 data: float64) and 0 for ReLU at 0; the product is taken in float64 and not rounded further. With or
+ * without one dafter[i] = dz[i].
  * With a residual before the norm x is the sum of the forward pass, dx[i] gets + dsum[i], and is the gradient of both x
  * and residual.
  */
