@@ -49,6 +49,8 @@ static const char HELP[] =
     "  dy=...         the same words\n"
     "  eps=, ddof=    as the library has them; eps2=, ddof2= of the style; alpha= of adain\n"
     "  plus_one=1     gamma is 1 + weight\n"
+    "  act=none|relu|silu|gelu|gelu_tanh\n"
+    "  add=none|before|after|both   a residual before the norm, after it (and before the activation)\n"
     "  inplace=1, threads=N, workspace=1, align=N, seed=N\n"
     "\n"
     "docs/problem.md says it in full.\n";

@@ -363,4 +363,5 @@ void explain_same(const explain_case *c, explain_framework framework, char *code
   else if (framework == IN_ONNX) *exact = in_onnx(c, code, remarks);
   else *exact = in_keras(c, code, remarks);
   if (c->p.plus_one && c->affine != AFFINE_NONE) explain_add(remarks, "gamma is 1 + weight: store the sum");
+  if (c->p.activation || c->p.add) explain_add(remarks, "the residuals and the activation are operations of their own");
 }

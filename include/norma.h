@@ -21,7 +21,8 @@
  *     xhat = (x - mean) * rstd
  *     y    = xhat * gamma + beta
  *
- * and with q = dy * gamma, backward is (docs/derivation.md)
+ * A residual before the norm, one after it and an activation may join in, y = act(xhat * gamma + beta + after); per
+ * sample scale and shift (FiLM, adaLN) are an affine list. With q = dy * gamma, backward is (docs/derivation.md)
  *
  *     dx     = rstd * (q - sum(q)/m - xhat * sum(q * xhat)/(m - ddof))    (RMS: without sum(q)/m)
  *     dx     = rstd * q                                                   (statistics given)
@@ -38,6 +39,8 @@
  *     NaN or Inf in x of a unit     y and dx of that unit are NaN, so are the parameter gradients it contributes to;
  *                                   with given statistics elementwise, as IEEE arithmetic has it
  *     NaN or Inf in dy of a unit    dx of that unit is NaN; its addends of dgamma and dbeta as IEEE arithmetic has it
+ *     an activation                 of NaN is NaN, of -Inf 0, of Inf Inf; its slope there is NaN, 0 and 1; the lines
+ *                                   above speak of y before it and of dz = dy * slope in place of dy
  *     every NaN result              one canonical quiet NaN (sign 0, only the quiet bit set)
  *     eps negative or NaN, 0 groups, groups that do not divide the channels, a dimension of 0 channels for group norm,
  *     null pointers, sizes that overflow, a negative given variance, overlapping memory: an error that names the
@@ -48,8 +51,10 @@
  *     float32  |y - y*| <= 5e-7 (|gamma xhat| + |beta|) + 1e-14 |gamma| (1 + |mean| rstd) + 1e-37  for any finite input
  *     float64  |y - y*| <= 1e-14 (|gamma xhat| + |beta| + |gamma|) + 1e-305
  *     float16, bfloat16: the float32 result rounded once
+ *     activations: 1.13 times the bound of z, and 3 * 2^-24 (|act(z)| + min(|z|, 1)) + 1e-36, float64 with 2^-53
  *     gradients: 1e-5 of the tensor's largest gradient + 1e-7 of its largest term (float64: 1e-12 of both, where no
- *     product dy * gamma or rstd * q leaves 1e-290 .. 1e290; docs/accuracy.md section 5 has the limits)
+ *     product dy * gamma or rstd * q leaves 1e-290 .. 1e290; docs/accuracy.md section 5 has the limits, section 1
+ *     what an activation adds)
  *     The bits of a result depend on the values, the logical shape and the layer alone: not on the number of threads,
  *     the position in the batch, alignment or memory layout.
  *
@@ -62,8 +67,8 @@
  *     those of a permutation or slice of a dense tensor, and what lies between its elements is not touched.
  *     float16 and bfloat16 are held as their 16 bits, in a uint16_t.
  *     Parameters and statistics are float32 whatever the type of the data; float64 with float64 data.
- *     In place: y may be x and dx may be dy, if pointer and strides are equal. No other output may share an element
- *     with anything. Pointers are aligned to their element.
+ *     In place: y may be x or after, sum may be x or residual, dx may be dy or dsum, dafter may be dy, if pointer and
+ *     strides are equal. No other output may share an element with anything. Pointers are aligned to their element.
  *     Structs start with their own size; all other fields may be zero, and zero means the default.
  *     Functions never print or abort. They keep no state but the default thread pool (norma_set_num_threads), and
  *     allocate only a workspace that the caller did not give, and that pool. All of them are thread-safe as long as no
@@ -302,6 +307,15 @@ enum {
   NORMA_STYLE_EPS_ZERO = 16   /* AdaIN: style_eps is really 0 */
 };
 
+/* Applied last, to z = xhat * gamma + beta + after. The formulas stand beside norma_forward. */
+typedef enum norma_activation {
+  NORMA_ACT_NONE = 0,
+  NORMA_RELU = 1,
+  NORMA_SILU = 2,      /* z / (1 + exp(-z)), also called Swish */
+  NORMA_GELU = 3,      /* z / 2 * (1 + erf(z / sqrt(2))) */
+  NORMA_GELU_TANH = 4  /* z / 2 * (1 + tanh(sqrt(2 / pi) * (z + 0.044715 z^3))) */
+} norma_activation;
+
 /* What backward needs of a unit beyond x, at full precision: (scale * x - mean - mean_lo) * rstd is xhat. It belongs to
  * that x, layer, type, eps and ddof. Backward reads x again, so a forward pass in place has to keep a copy of x. */
 typedef struct norma_saved {
@@ -317,10 +331,10 @@ typedef struct norma_saved {
 typedef struct norma_forward_args {
   size_t size;  /* sizeof(norma_forward_args) */
   const norma_layer *layer;
-  norma_type type;           /* of x and y */
+  norma_type type;           /* of x, y, residual, sum and after */
   const void *x;             /* the layer's shape */
   const int64_t *x_strides;
-  void *y;                   /* may be x; NULL: only the statistics */
+  void *y;                   /* may be x or after; NULL: only the statistics */
   const int64_t *y_strides;
   const void *weight;        /* gamma, param array; NULL: 1 */
   const void *bias;          /* beta, param array; NULL: 0 */
@@ -337,6 +351,13 @@ typedef struct norma_forward_args {
   const norma_threads *threads;  /* NULL: the default pool */
   void *workspace;               /* NULL: allocated and freed by the call */
   size_t workspace_size;         /* at least norma_forward_workspace() */
+  const void *residual;          /* added before the norm, the layer's shape and type; NULL: none */
+  const int64_t *residual_strides;
+  void *sum;                     /* receives x + residual, which is what is normalized and what backward takes as x; */
+  const int64_t *sum_strides;    /* may be x or residual; given if and only if residual is */
+  const void *after;             /* added after gamma and beta, before the activation; NULL: none */
+  const int64_t *after_strides;
+  norma_activation activation;
 } norma_forward_args;
 
 /*
@@ -344,6 +365,12 @@ typedef struct norma_forward_args {
  *
  *     for each unit u:     mean[u], var[u] as above, over the elements i with unit(i) == u, or as given
  *     for each element i:  y[i] = (x[i] - mean[unit(i)]) * rstd[unit(i)] * weight[param(i)] + bias[param(i)]
+ *
+ * With a residual, x above is sum[i] = x[i] + residual[i], added in float32 (float64 for float64 data) and rounded once
+ * to the type: y has the bits of a call on the sum. Then y[i] = act(z[i]) with z[i] the y above plus after[i], all in
+ * float64 and rounded once to float32; act is a float32 function (float64 data: both float64), made of + - * / and
+ * comparisons, so the same on every machine (src/kernels/activation.h), and 16-bit data rounds it once more.
+ * NORMA_RELU gives the bits of max(y, 0) for the y of a call without it (+0 for -0).
  *
  * Errors: all but NORMA_NOT_FINITE and NORMA_NOT_FOLDABLE.
  */
@@ -356,12 +383,12 @@ NORMA_API size_t norma_forward_workspace(const norma_forward_args *args);
 typedef struct norma_backward_args {
   size_t size;  /* sizeof(norma_backward_args) */
   const norma_layer *layer;
-  norma_type type;           /* of x, dy and dx */
+  norma_type type;           /* of x, dy, dx, after, dafter and dsum */
   const void *x;             /* the input of the forward pass */
   const int64_t *x_strides;
   const void *dy;            /* the gradient of y */
   const int64_t *dy_strides;
-  void *dx;                  /* may be dy; may be NULL */
+  void *dx;                  /* may be dy or dsum; may be NULL */
   const int64_t *dx_strides;
   const void *weight;        /* as in the forward pass; NULL: 1 */
   const int64_t *weight_strides;
@@ -376,6 +403,15 @@ typedef struct norma_backward_args {
   const norma_threads *threads;
   void *workspace;
   size_t workspace_size;     /* at least norma_backward_workspace() */
+  norma_activation activation;  /* as in the forward pass; with one also its bias and its `after`, from which z is */
+  const void *bias;             /* computed again; without one these two are not read */
+  const int64_t *bias_strides;
+  const void *after;
+  const int64_t *after_strides;
+  void *dafter;              /* the gradient of `after`; may be dy, if dx is not; may be NULL */
+  const int64_t *dafter_strides;
+  const void *dsum;          /* what reaches `sum` past the norm, added to dx; may be NULL */
+  const int64_t *dsum_strides;
 } norma_backward_args;
 
 /*
@@ -387,6 +423,12 @@ typedef struct norma_backward_args {
  *     for each element i:  dx[i] = rstd[u] * (q[i] - sum_q[u] / m - xhat[i] * sum_q_xhat[u] / (m - ddof))
  *
  * RMS layers leave sum_q out; with given statistics dx[i] = rstd[u] * q[i]. Errors as norma_forward.
+ *
+ * With an activation dy[i] above is dz[i] = dy[i] * act'(z[i]), z computed again as forward did, act' a float32
+ * function (float64 data: float64) and 0 for ReLU at 0; the product is taken in float64 and not rounded to
+ * float32. With or without one dafter[i] = dz[i].
+ * With a residual before the norm x is the sum of the forward pass, dx[i] gets + dsum[i], and is the gradient of both x
+ * and residual.
  */
 NORMA_API norma_status norma_backward(const norma_backward_args *args, norma_error *error);
 NORMA_API size_t norma_backward_workspace(const norma_backward_args *args);
@@ -485,6 +527,8 @@ typedef struct norma_reference {
   double *dweight, *dweight_bound;    /* backward; one per gamma */
   double *dbias, *dbias_bound;
   double *dstyle, *dstyle_bound;      /* AdaIN backward; one per element of style */
+  double *sum;                        /* forward with a residual; one per element, the exact bits */
+  double *dafter, *dafter_bound;      /* backward; one per element */
 } norma_reference;
 
 NORMA_API norma_status norma_reference_forward(const norma_forward_args *args, const norma_reference *out,

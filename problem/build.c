@@ -44,6 +44,7 @@ static bool make_tensors(problem_case *c, norma_error *error) {
   bool adain = p->kind == PROBLEM_ADAIN, given = p->stats == PROBLEM_STATS_GIVEN;
   bool affine = p->affine != PROBLEM_AFFINE_NONE && norma_layer_params(&c->layer) > 0;
   bool weight = affine, bias = affine && p->affine != PROBLEM_AFFINE_WEIGHT;
+  bool before = p->add & PROBLEM_ADD_BEFORE, after = p->add & PROBLEM_ADD_AFTER;
   problem_layout in = array_layout(p->layout), out = array_layout(p->out);
   return make_data(c, PROBLEM_X, error) && (!adain || make_data(c, PROBLEM_STYLE, error)) &&
          (!backward || make_data(c, PROBLEM_DY, error)) &&
@@ -58,7 +59,11 @@ static bool make_tensors(problem_case *c, norma_error *error) {
          (!backward || make_data(c, PROBLEM_DX, error)) &&
          (!backward || !weight || make_array(c, PROBLEM_DWEIGHT, PARAMS, out, error)) &&
          (!backward || !bias || make_array(c, PROBLEM_DBIAS, PARAMS, out, error)) &&
-         (!backward || !adain || make_data(c, PROBLEM_DSTYLE, error));
+         (!backward || !adain || make_data(c, PROBLEM_DSTYLE, error)) &&
+         (!before || (make_data(c, PROBLEM_RESIDUAL, error) && make_data(c, PROBLEM_SUM, error))) &&
+         (!before || !backward || make_data(c, PROBLEM_DSUM, error)) &&
+         (!after || make_data(c, PROBLEM_AFTER, error)) &&
+         (!after || !backward || make_data(c, PROBLEM_DAFTER, error));
 }
 
 static bool make_statistics(problem_case *c, norma_error *error) {
@@ -76,12 +81,17 @@ static bool make_statistics(problem_case *c, norma_error *error) {
   return true;
 }
 
+/* Parameters, statistics and their gradients: all that has not the shape of the data. */
+static bool is_array(problem_role role) {
+  bool input = role >= PROBLEM_WEIGHT && role <= PROBLEM_GIVEN_VAR;
+  return input || (role >= PROBLEM_MEAN && role <= PROBLEM_RSTD) || role == PROBLEM_DWEIGHT || role == PROBLEM_DBIAS;
+}
+
 /* Strides as the library takes them: NULL says dense, which is tried as often as can be. */
 static const int64_t *strides(const problem_case *c, problem_role role) {
   const problem_tensor *t = &c->tensors[role];
   problem_layout layout = role < PROBLEM_INPUTS ? c->spec.layout : c->spec.out;
-  bool array = role >= PROBLEM_WEIGHT && role != PROBLEM_Y && role != PROBLEM_DX && role != PROBLEM_DSTYLE;
-  if (array) {
+  if (is_array(role)) {
     layout = array_layout(layout);
   }
   return t->data && layout != PROBLEM_CONTIGUOUS ? t->strides : NULL;
@@ -150,18 +160,26 @@ static void bind_forward(problem_case *c) {
       .saved = c->saved,
       .moments = c->moments,
       .threads = p->threads ? &c->threads : NULL,
+      .residual = t[PROBLEM_RESIDUAL].data,
+      .residual_strides = strides(c, PROBLEM_RESIDUAL),
+      .sum = t[PROBLEM_SUM].data,
+      .sum_strides = strides(c, PROBLEM_SUM),
+      .after = t[PROBLEM_AFTER].data,
+      .after_strides = strides(c, PROBLEM_AFTER),
+      .activation = p->activation,
   };
 }
 
 static void bind_backward(problem_case *c) {
   const problem *p = &c->spec;
+  problem_role x = p->add & PROBLEM_ADD_BEFORE ? PROBLEM_SUM : PROBLEM_X;
   problem_tensor *t = c->tensors;
   c->backward = (norma_backward_args){
       .size = sizeof c->backward,
       .layer = &c->layer,
       .type = p->type,
-      .x = t[PROBLEM_X].data,
-      .x_strides = strides(c, PROBLEM_X),
+      .x = t[x].data,
+      .x_strides = strides(c, x),
       .dy = t[PROBLEM_DY].data,
       .dy_strides = strides(c, PROBLEM_DY),
       .dx = t[PROBLEM_DX].data,
@@ -180,6 +198,15 @@ static void bind_backward(problem_case *c) {
       .given_strides = strides(c, PROBLEM_GIVEN_VAR),
       .saved = c->saved,
       .threads = p->threads ? &c->threads : NULL,
+      .activation = p->activation,
+      .bias = t[PROBLEM_BIAS].data,
+      .bias_strides = strides(c, PROBLEM_BIAS),
+      .after = t[PROBLEM_AFTER].data,
+      .after_strides = strides(c, PROBLEM_AFTER),
+      .dafter = t[PROBLEM_DAFTER].data,
+      .dafter_strides = strides(c, PROBLEM_DAFTER),
+      .dsum = t[PROBLEM_DSUM].data,
+      .dsum_strides = strides(c, PROBLEM_DSUM),
   };
 }
 

@@ -102,12 +102,13 @@ static double data_value(const filler *f, int64_t index) {
   }
 }
 
-/* Weights about 1 (or, if the library adds the 1, about 0) and biases about 0; few bits for exact data. */
+/* Weights about 1 (or, if the library adds the 1, about 0), biases and what is added to y about 0; few bits for exact
+ * data. */
 static double parameter_value(const problem *p, problem_role role, int64_t index) {
   uint64_t bits = problem_bits(p->seed, role, (uint64_t)index);
   if (p->x.data == PROBLEM_EXACT) {
     double power = ldexp(bits & 1 ? 1 : -1, (int)(bits >> 8 & 3) - 1);
-    return role == PROBLEM_BIAS || p->plus_one ? (double)(int)(bits % 9) - 4 : power;
+    return role != PROBLEM_WEIGHT || p->plus_one ? (double)(int)(bits % 9) - 4 : power;
   }
   double normal = problem_normal_value(p->seed, role, (uint64_t)index) / 2;
   return role == PROBLEM_WEIGHT && !p->plus_one ? 1 + normal : normal;
@@ -146,11 +147,13 @@ bool problem_fill_inputs(problem_case *c, norma_error *error) {
       return problem_fail(error, NORMA_NO_MEMORY, "no memory for %lld values", (long long)t->elements);
     }
     const norma_layer *layer = role == PROBLEM_STYLE ? &c->style_layer : &c->layer;
-    filler f = {role == PROBLEM_DY ? p->dy : p->x, layer, p->type, p->seed, (uint64_t)role, t->elements,
+    bool gradient = role == PROBLEM_DY || role == PROBLEM_DSUM;
+    filler f = {gradient ? p->dy : p->x, layer, p->type, p->seed, (uint64_t)role, t->elements,
                 norma_layer_unit_elements(layer)};
     for (int64_t i = 0; i < t->elements; i++) {
       switch (role) {
         case PROBLEM_WEIGHT:
+        case PROBLEM_AFTER:
         case PROBLEM_BIAS: values[i] = parameter_value(p, (problem_role)role, i); break;
         case PROBLEM_GIVEN_MEAN:
         case PROBLEM_GIVEN_VAR: values[i] = given_value(p, (problem_role)role, i); break;

@@ -122,6 +122,12 @@ void problem_format(const problem *p, char *out, size_t size) {
     put_number(&w, ",alpha=", p->alpha);
   }
   put_flag(&w, "plus_one", p->plus_one);
+  if (p->activation) {
+    put(&w, ",act=%s", problem_word_of(problem_activation_words, p->activation));
+  }
+  if (p->add) {
+    put(&w, ",add=%s", problem_word_of(problem_add_words, p->add));
+  }
   put_flag(&w, "inplace", p->inplace);
   put_flag(&w, "threads", p->threads);
   put_flag(&w, "workspace", p->workspace);

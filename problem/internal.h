@@ -11,7 +11,8 @@ typedef struct problem_word {
 } problem_word;
 
 extern const problem_word problem_kind_words[], problem_layout_words[], problem_type_words[], problem_direction_words[],
-    problem_stats_words[], problem_data_words[], problem_affine_words[];
+    problem_stats_words[], problem_data_words[], problem_affine_words[], problem_activation_words[],
+    problem_add_words[];
 
 /* The value of a word, -1 if the table does not have it. */
 int problem_find_word(const problem_word *table, const char *word, size_t length);

@@ -119,8 +119,11 @@ static bool refer(const problem_case *c, const expectation *e, norma_error *erro
       .dbias_bound = e->bound[PROBLEM_DBIAS],
       .dstyle = e->value[PROBLEM_DSTYLE],
       .dstyle_bound = e->bound[PROBLEM_DSTYLE],
+      .sum = e->value[PROBLEM_SUM],
+      .dafter = e->value[PROBLEM_DAFTER],
+      .dafter_bound = e->bound[PROBLEM_DAFTER],
   };
-  if (p->direction != PROBLEM_BACKWARD) {
+  if (p->direction != PROBLEM_BACKWARD || e->value[PROBLEM_SUM]) {
     norma_status status =
         adain ? norma_reference_adain(&c->adain, &out, error) : norma_reference_forward(&c->forward, &out, error);
     if (status != NORMA_OK) {

@@ -234,6 +234,18 @@ static bool take_stats(const problem_item *it, problem *p) {
   return good;
 }
 
+static bool take_act(const problem_item *it, problem *p) {
+  bool good;
+  p->activation = (norma_activation)read_word(it, problem_activation_words, "activation", &good);
+  return good;
+}
+
+static bool take_add(const problem_item *it, problem *p) {
+  bool good;
+  p->add = (problem_add)read_word(it, problem_add_words, "residual", &good);
+  return good;
+}
+
 enum {
   ALL = (1 << PROBLEM_KINDS) - 1,
   ADAIN = 1 << PROBLEM_ADAIN,
@@ -261,6 +273,8 @@ static const struct {
     {"eps", ALL, take_eps},
     {"ddof", ALL, take_ddof},
     {"plus_one", ALL & ~ADAIN, take_plus_one},
+    {"act", ALL & ~ADAIN, take_act},
+    {"add", ALL & ~ADAIN, take_add},
     {"style", ADAIN, take_style},
     {"alpha", ADAIN, take_alpha},
     {"eps2", ADAIN, take_eps2},

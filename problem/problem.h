@@ -74,6 +74,9 @@ typedef enum problem_stats {
   PROBLEM_STATS
 } problem_stats;
 
+/* Residuals: before the norm, after it; a sum of the two bits is both. */
+typedef enum problem_add { PROBLEM_ADD_NONE, PROBLEM_ADD_BEFORE, PROBLEM_ADD_AFTER, PROBLEM_ADD_BOTH } problem_add;
+
 typedef enum problem_data {
   PROBLEM_NORMAL,   /* about N(0, 1) */
   PROBLEM_OFFSET,   /* value + N(0, 1) */
@@ -111,6 +114,8 @@ typedef struct problem {
   norma_type type;
   problem_direction direction;
   problem_stats stats;
+  norma_activation activation;
+  problem_add add;
   problem_fill x, dy;
   bool has_eps, has_eps2, has_alpha; /* false: the library's default */
   double eps, eps2, alpha;           /* eps2: of the style */
@@ -151,6 +156,9 @@ typedef enum problem_role {
   PROBLEM_BIAS,
   PROBLEM_GIVEN_MEAN,
   PROBLEM_GIVEN_VAR,
+  PROBLEM_RESIDUAL, /* added before the norm, */
+  PROBLEM_AFTER,    /* after it */
+  PROBLEM_DSUM,     /* the gradient that reaches the sum from elsewhere */
   PROBLEM_INPUTS,
   PROBLEM_Y = PROBLEM_INPUTS, /* the outputs, from here on */
   PROBLEM_MEAN,
@@ -160,6 +168,8 @@ typedef enum problem_role {
   PROBLEM_DWEIGHT,
   PROBLEM_DBIAS,
   PROBLEM_DSTYLE,
+  PROBLEM_SUM, /* of x and the residual; backward reads it in place of x */
+  PROBLEM_DAFTER,
   PROBLEM_ROLES
 } problem_role;
 
@@ -225,10 +235,10 @@ typedef struct problem_report {
 } problem_report;
 
 /*
- * Compares every output with the reference after problem_run. y, dx, dweight, dbias and dstyle have the bounds of
- * norma_reference; mean, var and rstd are rounded views of exact values and must be within one rounding (and 1e-14
- * standard deviations for the mean). NaN must meet the canonical NaN, Inf the same Inf, and a value that overflows the
- * type Inf. False (with the error) only if the reference refuses the arguments or memory runs out.
+ * Compares every output with the reference after problem_run. y, dx, dweight, dbias, dstyle and dafter have the bounds
+ * of norma_reference, sum must be exact; mean, var and rstd are rounded views of exact values and must be within one
+ * rounding (and 1e-14 standard deviations for the mean). NaN must meet the canonical NaN, Inf the same Inf, and a value
+ * that overflows the type Inf. False (with the error) only if the reference refuses the arguments or memory runs out.
  */
 bool problem_judge(const problem_case *c, problem_report *report, norma_error *error);
 

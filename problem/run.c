@@ -78,6 +78,12 @@ static bool run_forward(problem_case *c, norma_error *error) {
     }
     args.x = args.y;
   }
+  if (c->spec.inplace && args.sum) {
+    if (!copy_elements(&c->tensors[PROBLEM_RESIDUAL], &c->tensors[PROBLEM_SUM], error)) {
+      return false;
+    }
+    args.residual = args.sum;
+  }
   size_t size = norma_forward_workspace(&args);
   if (!get_workspace(c, size, &args.workspace, error)) {
     return false;
@@ -138,7 +144,7 @@ bool problem_run(problem_case *c, norma_error *error) {
     }
   }
   bool backward = p->direction != PROBLEM_FORWARD;
-  bool forward = p->direction != PROBLEM_BACKWARD || p->stats == PROBLEM_STATS_SAVED;
+  bool forward = p->direction != PROBLEM_BACKWARD || p->stats == PROBLEM_STATS_SAVED || c->tensors[PROBLEM_SUM].data;
   if (p->kind == PROBLEM_ADAIN) {
     return (!forward || run_adain(c, false, error)) && (!backward || run_adain(c, true, error));
   }

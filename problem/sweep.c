@@ -237,6 +237,10 @@ void problem_random(uint64_t seed, uint64_t index, problem *out) {
     out->alpha = !out->has_alpha || chance(&d, 20) ? 0 : (double)roll(&d, 13) / 8;
   }
   out->plus_one = !adain && chance(&d, 12);
+  if (!adain && chance(&d, 30)) {
+    out->activation = (norma_activation)(chance(&d, 20) ? NORMA_ACT_NONE : 1 + roll(&d, NORMA_GELU_TANH));
+    out->add = (problem_add)(chance(&d, 40) ? PROBLEM_ADD_NONE : 1 + roll(&d, PROBLEM_ADD_BOTH));
+  }
   draw_memory(&d, out);
   out->seed = (uint64_t)roll(&d, 100000);
 }

@@ -39,6 +39,16 @@ const problem_word problem_data_words[] = {{"normal", PROBLEM_NORMAL}, {"offset"
 const problem_word problem_affine_words[] = {
     {"no", PROBLEM_AFFINE_NONE}, {"weight", PROBLEM_AFFINE_WEIGHT}, {"yes", PROBLEM_AFFINE_BOTH}, {NULL, 0}};
 
+const problem_word problem_activation_words[] = {{"none", NORMA_ACT_NONE}, {"relu", NORMA_RELU},
+                                                 {"silu", NORMA_SILU},     {"gelu", NORMA_GELU},
+                                                 {"gelu_tanh", NORMA_GELU_TANH}, {NULL, 0}};
+
+const problem_word problem_add_words[] = {{"none", PROBLEM_ADD_NONE},
+                                          {"before", PROBLEM_ADD_BEFORE},
+                                          {"after", PROBLEM_ADD_AFTER},
+                                          {"both", PROBLEM_ADD_BOTH},
+                                          {NULL, 0}};
+
 int problem_find_word(const problem_word *table, const char *word, size_t length) {
   for (; table->word; table++) {
     if (strlen(table->word) == length && memcmp(table->word, word, length) == 0) {
@@ -91,9 +101,9 @@ const char *problem_layout_name(problem_layout layout) { return problem_word_of(
 const char *problem_data_name(problem_data data) { return problem_word_of(problem_data_words, data); }
 
 const char *problem_role_name(problem_role role) {
-  static const char *const names[PROBLEM_ROLES] = {"x",          "style",     "dy",      "weight", "bias",
-                                                   "given_mean", "given_var", "y",       "mean",   "var",
-                                                   "rstd",       "dx",        "dweight", "dbias",  "dstyle"};
+  static const char *const names[PROBLEM_ROLES] = {
+      "x", "style", "dy", "weight", "bias", "given_mean", "given_var", "residual", "after", "dsum", "y", "mean", "var",
+      "rstd", "dx", "dweight", "dbias", "dstyle", "sum", "dafter"};
   return (unsigned)role < PROBLEM_ROLES ? names[role] : "?";
 }
 

@@ -145,7 +145,9 @@ static bool same_view(const norma_argument *a, const norma_argument *b) {
 
 static norma_status check_pair(const norma_argument *one, const norma_argument *other, const span *one_span,
                                const span *other_span, norma_error *error) {
-  bool in_place = one->role == NORMA_IN_PLACE && other + 1 == one;
+  bool before = one->role == NORMA_IN_PLACE || one->role == NORMA_IN_PLACE_BOTH;
+  bool next = one->role == NORMA_IN_PLACE_NEXT || one->role == NORMA_IN_PLACE_BOTH;
+  bool in_place = (before && other + 1 == one) || (next && one + 1 == other);
   if (other_span->size == 0 || (in_place && same_view(one, other))) return NORMA_OK;
   if (!share_memory(one_span, other_span, one->item, other->item)) return NORMA_OK;
   return norma_fail(error, NORMA_OVERLAP,

@@ -54,8 +54,10 @@ norma_operand norma_bind_doubles(const norma_layer *layer, const double *field, 
 typedef enum norma_role {
   NORMA_INPUT,
   NORMA_OUTPUT,
-  NORMA_IN_PLACE
-} norma_role; /* the last may be the array before it */
+  NORMA_IN_PLACE,      /* may be the array before it in the list, */
+  NORMA_IN_PLACE_NEXT, /* behind it, */
+  NORMA_IN_PLACE_BOTH  /* either */
+} norma_role;
 typedef struct norma_argument {
   const char *name;
   const norma_layer *layer;
@@ -67,7 +69,7 @@ typedef struct norma_argument {
 norma_argument norma_array(const char *name, const norma_layer *layer, norma_extent extent,
                            const norma_operand *operand, norma_role role);
 
-enum { NORMA_MAX_ARGUMENTS = 16 };
+enum { NORMA_MAX_ARGUMENTS = 21 };
 
 /* arguments.c: alignment, overflow, stride 0 and self-overlap of outputs, overlap of outputs with everything else. */
 norma_status norma_check_arguments(const norma_argument *arguments, int count, norma_error *error);
@@ -96,6 +98,9 @@ typedef struct norma_call {
   double eps, alpha;                   /* alpha: y is blended with x; 1 for all but AdaIN */
   int ddof;
   const norma_threads *threads;
+  norma_operand residual, sum, after; /* forward: sum = x + residual is what is normalized; after is added to y */
+  norma_operand dafter, dsum;         /* backward: the gradient of after; what is added to dx */
+  norma_activation activation;        /* of y; backward takes bias and after too where there is one */
 } norma_call;
 
 /* norma.c: checks all arguments and resolves the defaults. */

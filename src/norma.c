@@ -20,6 +20,19 @@ static norma_status check_statistics(const norma_forward_args *a, norma_error *e
   return NORMA_OK;
 }
 
+static norma_status check_fused(const norma_forward_args *a, norma_error *error) {
+  bool empty = norma_layer_elements(a->layer) == 0;
+  if ((unsigned)a->activation > NORMA_GELU_TANH)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "activation is %d, must be one of norma_activation",
+                      (int)a->activation);
+  if (a->residual && !a->sum && !empty)
+    return norma_fail(error, NORMA_BAD_ARGUMENT,
+                      "sum is NULL, but residual is set: their sum is what backward needs as x");
+  if (a->sum && !a->residual && !empty)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "sum is set, but residual is NULL: they come together");
+  return NORMA_OK;
+}
+
 enum { FLAGS = NORMA_EPS_ZERO | NORMA_REFUSE_SINGLE | NORMA_WEIGHT_PLUS_ONE };
 
 /* What the fields say without looking at the arrays. Backward comes here too, as the forward call that it follows. */
@@ -33,12 +46,17 @@ static norma_status make_call(const norma_forward_args *a, norma_call *call, nor
   norma_type param = norma_param_type(a->type);
   *call = (norma_call){.layer = l, .type = a->type, .eps = a->eps, .alpha = 1, .param_scale = 1, .ddof = a->ddof};
   call->threads = a->threads;
+  call->activation = a->activation;
   call->weight_offset = a->weight && a->flags & NORMA_WEIGHT_PLUS_ONE ? 1 : 0;
   double standard = !l->rms ? 1e-5 : a->type == NORMA_F64 ? 0x1p-52 : 0x1p-23;
   status = norma_resolve_eps(&call->eps, "eps", a->flags & NORMA_EPS_ZERO, standard, error);
   if (!status) status = check_statistics(a, error);
+  if (!status) status = check_fused(a, error);
   call->x = norma_bind(l, NORMA_ELEMENTS, a->x, a->type, a->x_strides);
   call->y = norma_bind(l, NORMA_ELEMENTS, a->y, a->type, a->y_strides);
+  call->residual = norma_bind(l, NORMA_ELEMENTS, a->residual, a->type, a->residual_strides);
+  call->sum = norma_bind(l, NORMA_ELEMENTS, a->sum, a->type, a->sum_strides);
+  call->after = norma_bind(l, NORMA_ELEMENTS, a->after, a->type, a->after_strides);
   call->weight = norma_bind(l, NORMA_PARAMS, a->weight, param, a->weight_strides);
   call->bias = norma_bind(l, NORMA_PARAMS, a->bias, param, a->bias_strides);
   call->given_mean = norma_bind(l, NORMA_UNITS, a->given_mean, param, a->given_strides);
@@ -81,10 +99,15 @@ static norma_status check_arrays(const norma_call *call, const norma_saved *save
                                  const norma_saved *saved_in, norma_error *error) {
   const norma_layer *l = call->layer;
   const norma_argument list[] = {
+      norma_array("residual", l, NORMA_ELEMENTS, &call->residual, NORMA_INPUT),
+      norma_array("sum", l, NORMA_ELEMENTS, &call->sum, NORMA_IN_PLACE_BOTH),
       norma_array("x", l, NORMA_ELEMENTS, &call->x, NORMA_INPUT),
-      norma_array("y", l, NORMA_ELEMENTS, &call->y, NORMA_IN_PLACE),
+      norma_array("y", l, NORMA_ELEMENTS, &call->y, NORMA_IN_PLACE_BOTH),
+      norma_array("after", l, NORMA_ELEMENTS, &call->after, NORMA_INPUT),
+      norma_array("dafter", l, NORMA_ELEMENTS, &call->dafter, NORMA_IN_PLACE_NEXT),
       norma_array("dy", l, NORMA_ELEMENTS, &call->dy, NORMA_INPUT),
-      norma_array("dx", l, NORMA_ELEMENTS, &call->dx, NORMA_IN_PLACE),
+      norma_array("dx", l, NORMA_ELEMENTS, &call->dx, NORMA_IN_PLACE_BOTH),
+      norma_array("dsum", l, NORMA_ELEMENTS, &call->dsum, NORMA_INPUT),
       norma_array("weight", l, NORMA_PARAMS, &call->weight, NORMA_INPUT),
       norma_array("bias", l, NORMA_PARAMS, &call->bias, NORMA_INPUT),
       norma_array("dweight", l, NORMA_PARAMS, &call->dweight, NORMA_OUTPUT),
@@ -152,6 +175,7 @@ static norma_status forward(const void *arguments, norma_error *error) {
   if (status) return status;
   status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, forward_bytes(call.layer), error);
   if (status) return status;
+  if (args->residual) norma_add_residual(&call);
   norma_saved *own = (norma_saved *)workspace.doubles, *saved = args->saved ? args->saved : own;
   norma_forward_pass(&call, saved, args->moments, own + norma_layer_units(call.layer));
   norma_workspace_close(&workspace);
@@ -170,6 +194,13 @@ static norma_status make_backward(const norma_backward_args *a, norma_call *call
   norma_forward_args forward = {.layer = a->layer, .type = a->type, .x = a->x, .x_strides = a->x_strides};
   forward.weight = a->weight;
   forward.weight_strides = a->weight_strides;
+  forward.activation = a->activation;
+  if (a->activation) { /* for z; nothing else of backward reads them */
+    forward.bias = a->bias;
+    forward.bias_strides = a->bias_strides;
+    forward.after = a->after;
+    forward.after_strides = a->after_strides;
+  }
   forward.eps = a->eps;
   forward.ddof = a->ddof;
   forward.flags = a->flags;
@@ -182,10 +213,15 @@ static norma_status make_backward(const norma_backward_args *a, norma_call *call
   norma_type param = norma_param_type(a->type);
   call->dy = norma_bind(a->layer, NORMA_ELEMENTS, a->dy, a->type, a->dy_strides);
   call->dx = norma_bind(a->layer, NORMA_ELEMENTS, a->dx, a->type, a->dx_strides);
+  call->dafter = norma_bind(a->layer, NORMA_ELEMENTS, a->dafter, a->type, a->dafter_strides);
+  call->dsum = norma_bind(a->layer, NORMA_ELEMENTS, a->dsum, a->type, a->dsum_strides);
   call->dweight = norma_bind(a->layer, NORMA_PARAMS, a->dweight, param, a->dweight_strides);
   call->dbias = norma_bind(a->layer, NORMA_PARAMS, a->dbias, param, a->dbias_strides);
   if (a->saved && a->given_var)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "saved and given_var are both set: saved holds statistics of x");
+  if (a->dafter && a->activation && !a->after && norma_layer_elements(a->layer) > 0)
+    return norma_fail(error, NORMA_BAD_ARGUMENT,
+                      "after is NULL, but dafter is set: through an activation its gradient depends on it");
   return NORMA_OK;
 }
 
@@ -219,8 +255,9 @@ static norma_status backward(const void *arguments, norma_error *error) {
   const norma_saved *saved = args->saved ? args->saved : own;
   if (!args->saved) norma_statistics(&call, own, NULL);
   norma_param_gradients(&call, saved);
-  if (args->dx) { /* last: dx may be dy */
-    norma_pair *means = args->given_var ? NULL : (norma_pair *)(own + norma_layer_units(args->layer));
+  if (args->dx || args->dafter) { /* last: dx and dafter may be dy */
+    bool through = args->dx && !args->given_var; /* through the statistics */
+    norma_pair *means = through ? (norma_pair *)(own + norma_layer_units(args->layer)) : NULL;
     if (means) norma_unit_gradients(&call, saved, means);
     norma_apply_backward(&call, saved, means);
   }

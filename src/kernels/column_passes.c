@@ -79,6 +79,7 @@ static void write_rows(const pass *p, int64_t plane, int64_t outer, int64_t firs
   coefs.weight_row = p->weight.row_stride;
   coefs.bias_row = p->bias.row_stride;
   coefs.weight_offset = (float)call->weight_offset;
+  coefs.activation = call->activation;
   norma_rows r = {.rows = rows, .n = n, .x_stride = p->x.row_stride, .y_stride = p->y.row_stride};
   r.x = norma_column_at(&p->x, plane, outer, first, column);
   r.y = norma_column_at(&p->y, plane, outer, first, column);

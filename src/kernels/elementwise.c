@@ -6,15 +6,14 @@
 
 typedef struct job {
   const norma_call *call;
-  norma_walk x, y, dy, dx, weight, bias;
+  norma_walk x, y, dy, dx, weight, bias, after, dafter, dsum;
   norma_walk mean, mean_lo, rstd, scale, gain;
   norma_walk q, q_xhat; /* no data in the forward pass and with given statistics */
 } job;
 
 static int64_t magnitude(int64_t stride) { return stride < 0 ? -stride : stride; }
 
-/* All axes, the one with the longest steps through memory first. */
-static norma_axes memory_order(const norma_layer *layer, const norma_operand *operand) {
+norma_axes norma_memory_order(const norma_layer *layer, const norma_operand *operand) {
   norma_axes axes = {.count = layer->axis_count};
   for (int a = 0; a < layer->axis_count; a++) {
     int i = a;
@@ -35,7 +34,7 @@ static norma_walk unit_walk(const norma_call *call, const norma_axes *axes, cons
 
 static job job_make(const norma_call *call, const norma_saved *saved, const norma_pair *means) {
   enum { APART = sizeof *saved / sizeof(double), MEANS_APART = sizeof *means / sizeof(double) };
-  norma_axes axes = memory_order(call->layer, &call->x);
+  norma_axes axes = norma_memory_order(call->layer, &call->x);
   job j = {.call = call};
   j.x = norma_walk_make(call->layer, &axes, &call->x);
   j.y = norma_walk_make(call->layer, &axes, &call->y);
@@ -43,6 +42,9 @@ static job job_make(const norma_call *call, const norma_saved *saved, const norm
   j.dx = norma_walk_make(call->layer, &axes, &call->dx);
   j.weight = norma_walk_make(call->layer, &axes, &call->weight);
   j.bias = norma_walk_make(call->layer, &axes, &call->bias);
+  j.after = norma_walk_make(call->layer, &axes, &call->after);
+  j.dafter = norma_walk_make(call->layer, &axes, &call->dafter);
+  j.dsum = norma_walk_make(call->layer, &axes, &call->dsum);
   j.mean = unit_walk(call, &axes, &saved->mean, APART);
   j.mean_lo = unit_walk(call, &axes, &saved->mean_lo, APART);
   j.rstd = unit_walk(call, &axes, &saved->rstd, APART);
@@ -67,18 +69,26 @@ void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd
   *rstd = fits ? (float)saved->rstd : NAN;
 }
 
-static float exact_one(const norma_saved *s, float x, float weight, float bias) {
+static double exact_z(const norma_saved *s, float x, float weight, float bias, float after) {
   double xhat = (((double)x * s->scale - s->mean) - s->mean_lo) * s->rstd;
-  return (float)(xhat * (double)weight + (double)bias);
+  return (xhat * (double)weight + (double)bias) + (double)after;
 }
 
-void norma_forward_exact(const norma_coefs *c, int64_t first, const float *x, float *y, int64_t n) {
+float norma_single_z(const norma_saved *saved, float x, float weight, float bias, float after) {
+  float hi, lo, rstd;
+  norma_coefs_set(saved, &hi, &lo, &rstd);
+  float z = ((((x - hi) - lo) * rstd) * weight + bias) + after;
+  return isfinite(z) ? z : (float)exact_z(saved, x, weight, bias, after);
+}
+
+void norma_forward_exact(const norma_coefs *c, int64_t first, const float *x, const float *after, float *y, int64_t n) {
   const uint32_t quiet = 0x7fc00000;
   for (int64_t i = 0; i < n; i++) {
     int64_t at = first + i;
     if (isfinite(y[i])) continue;
     float weight = (c->weight ? c->weight[at * c->weight_step] : 1) + c->weight_offset;
-    y[i] = exact_one(&c->saved[at * c->unit_step], x[i], weight, c->bias ? c->bias[at * c->bias_step] : -0.0f);
+    float bias = c->bias ? c->bias[at * c->bias_step] : -0.0f;
+    y[i] = (float)exact_z(&c->saved[at * c->unit_step], x[i], weight, bias, after ? after[i] : -0.0f);
     if (isnan(y[i])) memcpy(&y[i], &quiet, sizeof quiet);
   }
 }
@@ -103,7 +113,7 @@ static void times_weight(const job *j, int64_t first, int64_t n, double by, doub
     for (int64_t i = 0; i < n; i++) values[i] *= by;
 }
 
-/* y, times a power of two that is 1 unless y overflows on the way. */
+/* y before the activation, times a power of two that is 1 unless y overflows on the way. */
 static void forward_block(const job *j, int64_t first, int64_t n, double by, double *y) {
   double x[NORMA_BLOCK], bias[NORMA_BLOCK], params_by = by * j->call->param_scale;
   norma_walk_gather(&j->x, 0, first, n, x);
@@ -114,18 +124,23 @@ static void forward_block(const job *j, int64_t first, int64_t n, double by, dou
     norma_walk_gather(&j->bias, 0, first, n, bias);
     for (int64_t i = 0; i < n; i++) y[i] += bias[i] * params_by;
   }
+  if (j->after.data) {
+    norma_walk_gather(&j->after, 0, first, n, bias);
+    for (int64_t i = 0; i < n; i++) y[i] += bias[i] * by;
+  }
   if (by != 1)
     for (int64_t i = 0; i < n; i++) x[i] *= by;
   double alpha = j->call->alpha;
   for (int64_t i = 0; alpha != 1 && i < n; i++) y[i] = alpha * y[i] + (1 - alpha) * x[i];
 }
 
-/* y in float32 where that is its definition (docs/accuracy.md): x is exact, and the mean is subtracted in two parts. */
+/* y before the activation, in float32 where that is its definition (docs/accuracy.md). An absent addend is -0. */
 static void single_block(const job *j, int64_t first, int64_t n, double *y) {
-  double weight[NORMA_BLOCK], bias[NORMA_BLOCK], mean[NORMA_BLOCK], mean_lo[NORMA_BLOCK], rstd[NORMA_BLOCK],
-      scale[NORMA_BLOCK];
+  double weight[NORMA_BLOCK], bias[NORMA_BLOCK], after[NORMA_BLOCK], mean[NORMA_BLOCK], mean_lo[NORMA_BLOCK],
+      rstd[NORMA_BLOCK], scale[NORMA_BLOCK];
   if (j->weight.data) norma_walk_gather(&j->weight, 0, first, n, weight);
   if (j->bias.data) norma_walk_gather(&j->bias, 0, first, n, bias);
+  if (j->after.data) norma_walk_gather(&j->after, 0, first, n, after);
   norma_walk_gather(&j->x, 0, first, n, y);
   norma_walk_gather(&j->mean, 0, first, n, mean);
   norma_walk_gather(&j->mean_lo, 0, first, n, mean_lo);
@@ -134,10 +149,8 @@ static void single_block(const job *j, int64_t first, int64_t n, double *y) {
   for (int64_t i = 0; i < n; i++) {
     norma_saved saved = {mean[i], mean_lo[i], rstd[i], scale[i]};
     float w = (j->weight.data ? (float)weight[i] : 1) + (float)j->call->weight_offset;
-    float hi, lo, r, b = j->bias.data ? (float)bias[i] : -0.0f, x = (float)y[i];
-    norma_coefs_set(&saved, &hi, &lo, &r);
-    float result = (((x - hi) - lo) * r) * w + b;
-    y[i] = isfinite(result) ? result : exact_one(&saved, x, w, b);
+    y[i] = norma_single_z(&saved, (float)y[i], w, j->bias.data ? (float)bias[i] : -0.0f,
+                          j->after.data ? (float)after[i] : -0.0f);
   }
 }
 
@@ -153,16 +166,31 @@ static void forward_again(const job *j, int64_t first, int64_t n, double *y) {
     if (!isfinite(y[i])) y[i] = small[i] * 0x1p64;
 }
 
+static void z_block(const job *j, int64_t first, int64_t n, double *z) {
+  if (norma_is_single(j->call)) single_block(j, first, n, z);
+  else forward_block(j, first, n, 1, z);
+  if (j->call->type == NORMA_F64) forward_again(j, first, n, z);
+}
+
 static void forward_range(void *context, int64_t begin, int64_t end) {
   const job *j = context;
   for (int64_t first = begin; first < end; first += NORMA_BLOCK) {
     double y[NORMA_BLOCK];
     int64_t n = end - first < NORMA_BLOCK ? end - first : NORMA_BLOCK;
-    if (norma_is_single(j->call)) single_block(j, first, n, y);
-    else forward_block(j, first, n, 1, y);
-    if (j->call->type == NORMA_F64) forward_again(j, first, n, y);
+    z_block(j, first, n, y);
+    norma_activate(j->call, y, n);
     norma_walk_scatter(&j->y, 0, first, n, y);
   }
+}
+
+/* dy becomes dz, the gradient before the activation, which is also that of `after`. */
+static void backward_activation(const job *j, int64_t first, int64_t n, double *dy) {
+  double z[NORMA_BLOCK];
+  if (j->call->activation) {
+    z_block(j, first, n, z);
+    norma_times_slope(j->call, z, dy, n);
+  }
+  if (j->dafter.data) norma_walk_scatter(&j->dafter, 0, first, n, dy);
 }
 
 static void backward_range(void *context, int64_t begin, int64_t end) {
@@ -172,6 +200,8 @@ static void backward_range(void *context, int64_t begin, int64_t end) {
     double rstd[NORMA_BLOCK], gain[NORMA_BLOCK], alpha = j->call->alpha;
     int64_t n = end - first < NORMA_BLOCK ? end - first : NORMA_BLOCK;
     norma_walk_gather(&j->dy, 0, first, n, dy);
+    backward_activation(j, first, n, dy);
+    if (!j->dx.data) continue;
     norma_walk_gather(&j->rstd, 0, first, n, rstd);
     norma_walk_gather(&j->gain, 0, first, n, gain);
     for (int64_t i = 0; i < n; i++) dx[i] = dy[i];
@@ -186,6 +216,8 @@ static void backward_range(void *context, int64_t begin, int64_t end) {
     /* One factor at a time: rstd * gain alone may overflow where the product does not. */
     for (int64_t i = 0; i < n; i++) dx[i] = dx[i] * rstd[i] * alpha * gain[i];
     for (int64_t i = 0; alpha != 1 && i < n; i++) dx[i] += (1 - alpha) * dy[i];
+    if (j->dsum.data) norma_walk_gather(&j->dsum, 0, first, n, q);
+    for (int64_t i = 0; j->dsum.data && i < n; i++) dx[i] += q[i];
     norma_walk_scatter(&j->dx, 0, first, n, dx);
   }
 }
@@ -205,7 +237,7 @@ bool norma_streams(const norma_call *call) {
 }
 
 void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace) {
-  if (norma_is_single(call)) {
+  if (norma_is_single(call) && !call->after.data) {
     if (norma_row_forward(call, saved, moments) || norma_column_forward(call, saved, moments, workspace)) return;
   }
   norma_statistics(call, saved, moments);

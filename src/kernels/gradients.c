@@ -3,9 +3,10 @@
 
 #include <math.h>
 
-/* The arrays that a stretch reads; weight is absent (-1) in the sums per gamma. */
+/* The arrays that a stretch reads; weight is absent (-1) in the sums per gamma, and those of z, which an activation
+ * needs, where there are none. */
 typedef struct views {
-  int x, dy, mean, mean_lo, rstd, scale, weight;
+  int x, dy, mean, mean_lo, rstd, scale, weight, z_weight, z_bias, z_after;
 } views;
 
 typedef struct job {
@@ -27,6 +28,25 @@ static void gather(const norma_reduction *r, int v, const int64_t offset[], int6
   norma_walk_gather(&r->view[v].run, offset[v], first, n, to);
 }
 
+/* An array that the call may lack: NULL then. */
+static const double *gather_z(const norma_reduction *r, int v, const int64_t offset[], int64_t first, int64_t n,
+                              double *to) {
+  if (v < 0) return NULL;
+  gather(r, v, offset, first, n, to);
+  return to;
+}
+
+/* dy becomes dz, the gradient before the activation. */
+static void times_slope(const job *j, const norma_reduction *r, const int64_t offset[], int64_t first, int64_t n,
+                        norma_affine at, double *dy) {
+  double weight[NORMA_BLOCK], bias[NORMA_BLOCK], after[NORMA_BLOCK], z[NORMA_BLOCK];
+  at.weight = gather_z(r, j->at.z_weight, offset, first, n, weight);
+  at.bias = gather_z(r, j->at.z_bias, offset, first, n, bias);
+  at.after = gather_z(r, j->at.z_after, offset, first, n, after);
+  norma_before_activation(j->call, &at, z, n);
+  norma_times_slope(j->call, z, dy, n);
+}
+
 static void gradient_stretch(void *context, const norma_reduction *r, const int64_t offset[], int64_t first, int64_t n,
                              norma_partial *piece) {
   const column *c = context;
@@ -43,6 +63,8 @@ static void gradient_stretch(void *context, const norma_reduction *r, const int6
     gather(r, at->rstd, offset, first + i, count, rstd);
     gather(r, at->scale, offset, first + i, count, scale);
     for (int64_t k = 0; c->by != 1 && k < count; k++) q[k] *= c->by;
+    norma_affine unit = {.x = x, .mean = mean, .mean_lo = mean_lo, .rstd = rstd, .scale = scale};
+    if (c->job->call->activation) times_slope(c->job, r, offset, first + i, count, unit, q);
     if (at->weight >= 0) {
       gather(r, at->weight, offset, first + i, count, weight);
       for (int64_t k = 0; k < count; k++) q[k] *= weight[k] + c->job->call->weight_offset;
@@ -58,6 +80,11 @@ static void gradient_stretch(void *context, const norma_reduction *r, const int6
   piece->second.hi = norma_tree_sum(&q_xhat_tree);
 }
 
+/* An array that the call may lack: -1 then. */
+static int view_z(norma_reduction *r, const norma_operand *operand) {
+  return operand->data ? norma_reduction_view(r, operand) : -1;
+}
+
 static job job_make(const norma_call *call, const norma_saved *saved, norma_extent kept) {
   job j = {.call = call, .reduction = norma_reduction_make(call->layer, kept), .at.weight = -1};
   const double *const field[4] = {&saved->mean, &saved->mean_lo, &saved->rstd, &saved->scale};
@@ -67,6 +94,11 @@ static job job_make(const norma_call *call, const norma_saved *saved, norma_exte
   for (int f = 0; f < 4; f++) {
     norma_operand operand = norma_bind_doubles(call->layer, field[f], sizeof *saved / sizeof(double));
     *view[f] = norma_reduction_view(&j.reduction, &operand);
+  }
+  if (call->activation) {
+    j.at.z_weight = view_z(&j.reduction, &call->weight);
+    j.at.z_bias = view_z(&j.reduction, &call->bias);
+    j.at.z_after = view_z(&j.reduction, &call->after);
   }
   return j;
 }
@@ -85,12 +117,30 @@ static norma_pair column_means(const job *j, int64_t at, double pivot, double m_
   return means;
 }
 
+/* dz of a column's first element, with the bits that gradient_stretch has. */
+static double first_dz(const job *j, int64_t column) {
+  const norma_reduction *r = &j->reduction;
+  const views *at = &j->at;
+  double dz = norma_reduction_first(r, at->dy, column), mean, mean_lo, rstd, scale, x;
+  int64_t offset[NORMA_MAX_VIEWS];
+  if (!j->call->activation) return dz;
+  for (int v = 0; v < r->views; v++) offset[v] = norma_walk_offset(&r->view[v].kept, column);
+  gather(r, at->x, offset, 0, 1, &x);
+  gather(r, at->mean, offset, 0, 1, &mean);
+  gather(r, at->mean_lo, offset, 0, 1, &mean_lo);
+  gather(r, at->rstd, offset, 0, 1, &rstd);
+  gather(r, at->scale, offset, 0, 1, &scale);
+  norma_affine unit = {.x = &x, .mean = &mean, .mean_lo = &mean_lo, .rstd = &rstd, .scale = &scale};
+  times_slope(j, r, offset, 0, 1, unit, &dz);
+  return dz;
+}
+
 static void sum_units(void *context, int64_t begin, int64_t end) {
   const job *j = context;
   const norma_layer *layer = j->call->layer;
   double m = (double)norma_layer_unit_elements(layer);
   for (int64_t unit = begin; unit < end; unit++) {
-    double pivot = norma_reduction_first(&j->reduction, j->at.dy, unit);
+    double pivot = first_dz(j, unit);
     if (j->at.weight >= 0) pivot *= norma_reduction_first(&j->reduction, j->at.weight, unit) + j->call->weight_offset;
     j->means[unit] = column_means(j, unit, pivot, m, m - j->call->ddof);
     double q = pivot + j->means[unit].q;

@@ -72,7 +72,7 @@ typedef struct norma_partial {
   norma_sum first, second;
 } norma_partial;
 
-enum { NORMA_MAX_VIEWS = 7 };
+enum { NORMA_MAX_VIEWS = 10 };
 
 /* Sums along all axes that an array of the given extent does not vary along: one result per element of that array (a
  * "column"). The axes summed over form three levels, by the dimension they belong to; docs/accuracy.md has the tree. */
@@ -143,12 +143,29 @@ void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moment
 size_t norma_column_workspace(const norma_layer *layer);
 /* Whether float32 arithmetic is the definition of y: everywhere but in float64 data and AdaIN. */
 bool norma_is_single(const norma_call *call);
+/* y of one element before the activation, then; -0 for a bias or residual that is absent. */
+float norma_single_z(const norma_saved *saved, float x, float weight, float bias, float after);
 /* Whether the results of this call are better written past the caches. */
 bool norma_streams(const norma_call *call);
 
 /* elementwise.c: y, and dx, of every element; means is NULL with given statistics. */
 void norma_apply_forward(const norma_call *call, const norma_saved *saved);
 void norma_apply_backward(const norma_call *call, const norma_saved *saved, const norma_pair *means);
+
+/* elementwise.c: all axes, the one with the longest steps through the memory of an operand first. */
+norma_axes norma_memory_order(const norma_layer *layer, const norma_operand *operand);
+
+/* fused.c: writes the sum of x and the residual, which is x from here on. */
+void norma_add_residual(norma_call *call);
+/* z becomes y: the activation of z rounded to float32, float64 for float64 data; and dy times the slope there. */
+void norma_activate(const norma_call *call, double *z, int64_t n);
+void norma_times_slope(const norma_call *call, const double *z, double *dy, int64_t n);
+/* z of n elements, with the bits that norma_apply_forward has; what is absent is NULL. */
+typedef struct norma_affine {
+  const double *x, *mean, *mean_lo, *rstd, *scale;
+  const double *weight, *bias, *after;
+} norma_affine;
+void norma_before_activation(const norma_call *call, const norma_affine *at, double *z, int64_t n);
 
 /* fold.c: the operator's weights, counted and folded; the arguments are checked. */
 int64_t norma_fold_weight_count(const norma_fold_args *args);

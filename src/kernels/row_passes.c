@@ -127,6 +127,7 @@ static void forward_run(forward_state *s, int64_t written, const writer *w, int6
     c = (norma_coefs){.hi = &w->hi, .lo = &w->lo, .rstd = &w->rstd, .saved = &p->saved[written]};
     c.weight_step = p->weight_step;
     c.bias_step = p->bias_step;
+    c.activation = p->call->activation;
     c.weight = (const float *)run_start(p, WEIGHT, written, o, m);
     c.bias = (const float *)run_start(p, BIAS, written, o, m);
     c.weight_offset = (float)p->call->weight_offset;

@@ -19,6 +19,7 @@ typedef struct norma_coefs {
   int64_t weight_step, bias_step;
   int64_t weight_row, bias_row; /* what is added to weight and bias for each further row */
   float weight_offset;
+  norma_activation activation;
 } norma_coefs;
 
 /* Rows of n elements, strides in elements; a single row has any strides. */
@@ -36,6 +37,8 @@ typedef struct norma_slopes {
   const float *weight;      /* NULL: 1 */
   int64_t weight_step, weight_row;
   double weight_offset;
+  norma_activation activation;
+  norma_coefs z; /* with an activation: dy is multiplied by its slope at z, which these coefficients give */
 } norma_slopes;
 
 /* Sums of another stretch of as many elements, taken in the same loop: its loads hide behind the stores. */
@@ -78,7 +81,8 @@ extern const norma_kernels norma_kernels_scalar, norma_kernels_sse2, norma_kerne
 const norma_kernels *norma_kernels_best(void);
 
 /* Elements whose float32 result is not finite are computed again in float64. */
-void norma_forward_exact(const norma_coefs *coefs, int64_t first, const float *x, float *y, int64_t n);
+void norma_forward_exact(const norma_coefs *coefs, int64_t first, const float *x, const float *after, float *y,
+                         int64_t n);
 /* Makes the float32 view of a unit; false in `rstd` as NaN where its range would not do. */
 void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd);
 

@@ -11,7 +11,8 @@ from oracle import NORMA, ROOT
 TYPES = ["f32", "f64", "f16", "bf16"]
 LAYERS = ["batch:n3,c6,h5,w7", "layer:n3,t5,d67", "layer:n3,c6,h5,w7,axes=c", "instance:n3,c6,h5,w7",
           "group:n3,c6,h5,w7,g=3", "rms:n3,t5,d67", "adain:n3,c6,h5,w7,style=4x9,eps2=0,alpha=0.75",
-          "norm:n3,c6,h5,w7,pattern=[n] (g [k]) [h] w,g=2,affine=g w", "group:n3,c6,h5,w7,g=2,affine=n g k,plus_one=1"]
+          "norm:n3,c6,h5,w7,pattern=[n] (g [k]) [h] w,g=2,affine=g w", "group:n3,c6,h5,w7,g=2,affine=n g k,plus_one=1",
+          "batch:n3,c6,h5,w7,act=relu", "layer:n3,t5,d67,act=gelu"]
 OUTPUTS = {"fwd": ["y", "mean", "var", "rstd"], "bwd": ["dx", "dweight", "dbias"]}
 
 

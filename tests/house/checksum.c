@@ -95,27 +95,44 @@ static void prepare(norma_type type, int layout) {
   fill_params(m.bias, type, 5);
 }
 
-static uint64_t run_layer(const norma_layer *layer, norma_type type) {
+/* With an activation the style is a residual, before and after the norm; dstyle holds the sum, then its gradient. */
+static void run_layer(const norma_layer *layer, norma_type type, norma_activation activation, uint64_t *sum) {
   norma_error error;
   norma_forward_args forward = {.size = sizeof forward, .layer = layer, .type = type, .eps = 1e-3};
   forward.x = m.x.data, forward.x_strides = m.x.strides, forward.y = m.y.data, forward.y_strides = m.y.strides;
   forward.weight = m.weight, forward.bias = m.bias;
   forward.mean = m.mean, forward.var = m.var, forward.rstd = m.rstd;
+  forward.activation = activation;
+  if (activation) {
+    forward.residual = forward.after = m.style.data, forward.residual_strides = forward.after_strides = m.style.strides;
+    forward.sum = m.dstyle.data, forward.sum_strides = m.dstyle.strides;
+  }
   must(norma_forward(&forward, &error), &error);
+  if (activation) hash_tensor(sum, &m.dstyle, type);
 
   norma_backward_args backward = {.size = sizeof backward, .layer = layer, .type = type, .eps = 1e-3};
   backward.x = m.x.data, backward.x_strides = m.x.strides, backward.dy = m.dy.data, backward.dy_strides = m.dy.strides;
   backward.dx = m.dx.data, backward.dx_strides = m.dx.strides;
   backward.weight = m.weight, backward.dweight = m.dweight, backward.dbias = m.dbias;
+  backward.activation = activation, backward.bias = m.bias;
+  if (activation) {
+    backward.after = backward.dsum = m.style.data, backward.after_strides = backward.dsum_strides = m.style.strides;
+    backward.dafter = m.dstyle.data, backward.dafter_strides = m.dstyle.strides;
+  }
   must(norma_backward(&backward, &error), &error);
 
   size_t param_size = norma_type_size(norma_param_type(type));
   size_t units = (size_t)norma_layer_units(layer) * param_size, params = (size_t)norma_layer_params(layer) * param_size;
+  hash_tensor(sum, &m.y, type);
+  hash_tensor(sum, &m.dx, type);
+  if (activation) hash_tensor(sum, &m.dstyle, type);
+  hash(sum, m.mean, units), hash(sum, m.var, units), hash(sum, m.rstd, units);
+  hash(sum, m.dweight, params), hash(sum, m.dbias, params);
+}
+
+static uint64_t run_activations(const norma_layer *layer, norma_type type) {
   uint64_t sum = 14695981039346656037u;
-  hash_tensor(&sum, &m.y, type);
-  hash_tensor(&sum, &m.dx, type);
-  hash(&sum, m.mean, units), hash(&sum, m.var, units), hash(&sum, m.rstd, units);
-  hash(&sum, m.dweight, params), hash(&sum, m.dbias, params);
+  for (int a = NORMA_ACT_NONE; a <= NORMA_GELU_TANH; a++) run_layer(layer, type, (norma_activation)a, &sum);
   return sum;
 }
 
@@ -162,7 +179,7 @@ int main(void) {
     for (int t = NORMA_F32; t <= NORMA_BF16; t++) {
       for (int layout = 0; layout < LAYOUTS; layout++) {
         prepare((norma_type)t, layout);
-        uint64_t sum = layers[l].adain ? run_adain(&layer, (norma_type)t) : run_layer(&layer, (norma_type)t);
+        uint64_t sum = layers[l].adain ? run_adain(&layer, (norma_type)t) : run_activations(&layer, (norma_type)t);
         printf("%s %s %s %016" PRIx64 "\n", layers[l].name, norma_type_name((norma_type)t), layout_names[layout], sum);
       }
     }
