@@ -20,17 +20,28 @@ int bench_print_width(const bench_row *rows, int count) {
 void bench_print_head(const bench_row *rows, int count, bool small) {
   const char *unit = small ? "us" : "ms";
   int width = bench_print_width(rows, count);
-  printf("%-*s         norma %-10s floor %-10s memcpy %-9s norma / floor        GB/s\n", width, "", unit, unit, unit);
-  printf("%-*s threads     min  median     min  median     min  median    min median paired  norma  floor\n", width,
-         "problem");
+  printf("%-*s            norma, %s         floor, %s        memcpy, %s", width, "", unit, unit, unit);
+  printf("           norma / floor            GB/s\n");
+  printf("%-*s threads      min   median      min   median      min   median", width, "problem");
+  printf("      min   median   paired  norma  floor\n");
+}
+
+/* About four digits that matter, in a column of 9. */
+static void print_number(double value) {
+  int decimals = value >= 1000 ? 0 : value >= 100 ? 1 : value >= 10 ? 2 : value >= 1 ? 3 : 4;
+  printf(" %8.*f", decimals, value);
 }
 
 void bench_print_row(const bench_row *row, const bench_result *r, int width) {
   double unit = row->small ? 1e6 : 1e3, bytes = bytes_moved(row) * 1e-9;
-  printf("%-*s %7d %#7.4g %#7.4g %#7.4g %#7.4g %#7.4g %#7.4g %6.2f %6.2f %6.2f %6.1f %6.1f\n", width, row->text,
-         row->threads, r->norma.min * unit, r->norma.median * unit, r->floor.min * unit, r->floor.median * unit,
-         r->copy.min * unit, r->copy.median * unit, r->ratio_min, r->ratio_median, r->ratio_paired,
-         bytes / r->norma.median, bytes / r->floor.median);
+  const bench_spread *spreads[] = {&r->norma, &r->floor, &r->copy};
+  printf("%-*s %7d", width, row->text, row->threads);
+  for (int i = 0; i < 3; i++) {
+    print_number(spreads[i]->min * unit);
+    print_number(spreads[i]->median * unit);
+  }
+  printf(" %8.2f %8.2f %8.2f %6.1f %6.1f\n", r->ratio_min, r->ratio_median, r->ratio_paired, bytes / r->norma.median,
+         bytes / r->floor.median);
   fflush(stdout);
 }
 
