@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""One peer (torch, compile or onnxruntime) as a server: a JSON object per line in, one per line out.
+"""One peer as a server: a JSON object per line in, one per line out. Arguments: its name (torch, compile, onnxruntime
+or onednn) and the number of threads that rows will ask for.
 
     {"do": "prepare", "problem": "layer:n4096,d768", "threads": 1}   ->  {"ready": true} or {"skip": "why"}
     {"do": "time", "seconds": 0.5}                                   ->  {"times": [seconds of each call, ...]}
@@ -37,14 +38,13 @@ def time_calls(call, seconds):
     return times
 
 
-class Skip(Exception):
-    """The peer has nothing for this row."""
-
-
-def peer_named(name):
+def peer_named(name, threads):
     if name == "onnxruntime":
         import peer_onnxruntime
         return peer_onnxruntime.Onnxruntime()
+    if name == "onednn":
+        import peer_onednn
+        return peer_onednn.Onednn(threads)
     import peer_torch
     return peer_torch.Torch(compiled=name == "compile")
 
@@ -62,7 +62,7 @@ def main():
     # What libraries print must not be taken for an answer.
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    peer, calls = peer_named(sys.argv[1]), []
+    peer, calls = peer_named(sys.argv[1], int(sys.argv[2])), []
     print(json.dumps({"version": peer.version}), file=out)
     for line in sys.stdin:
         try:

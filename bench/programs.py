@@ -8,8 +8,14 @@ import sys
 import time
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-PEERS = ["torch", "compile", "onnxruntime"]
+PEERS = ["torch", "compile", "onnxruntime", "onednn"]
 SETTLE = 0.05  # seconds after a turn, in which the threads of OpenMP and of ONNX Runtime stop spinning
+
+
+# The package is built for SYCL: this is its way to the processor.
+LIBRARIES = pathlib.Path(sys.prefix) / "lib"
+ONEDNN_ENVIRONMENT = {"ONEAPI_DEVICE_SELECTOR": "opencl:cpu", "OCL_ICD_FILENAMES": str(LIBRARIES / "libintelocl.so"),
+                      "LD_LIBRARY_PATH": str(LIBRARIES)}
 
 
 class Refused(Exception):
@@ -61,13 +67,15 @@ class Norma(Program):
 
 
 class Peer(Program):
-    def __init__(self, name, build):
+    def __init__(self, name, threads, build):
         # glibc keeps freed memory, so that no call is charged for page faults of its output; the compiler's cache
         # stays in build/. Threads keep their usual waiting: passive would make each call of a peer wake them.
         environment = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TOP_PAD_": str(2**29), "MALLOC_TRIM_THRESHOLD_": str(2**40),
                        "KMP_BLOCKTIME": "0", "TORCHINDUCTOR_CACHE_DIR": str(build / "bench" / "inductor"),
                        "PYTHONDONTWRITEBYTECODE": "1"}
-        super().__init__([sys.executable, FOLDER / "peers.py", name], environment)
+        if name == "onednn":
+            environment |= ONEDNN_ENVIRONMENT
+        super().__init__([sys.executable, FOLDER / "peers.py", name, threads], environment)
         self.name = name
         self.version = json.loads(self.read())["version"]
         self.idle_use = self.idle_time = 0.0

@@ -84,44 +84,49 @@ def measure_row(workload, threads, peers, arguments):
     return result
 
 
-def measure(arguments, peers):
-    rows, skipped = [], []
-    chosen = [w for w in workloads.read() if (w.quick or not arguments.quick) and
-              (re.search(arguments.rows, w.name) or re.search(arguments.rows, w.problem))]
-    print(report.heading(chosen, [peer.name for peer in peers]))
+def measure(arguments, facts, chosen):
+    """All rows on one number of threads after the other, with peers that are started for it."""
+    names = [name for name in arguments.peers.split(",") if name]
+    results = {"machine": facts, "rows": [], "skipped": [], "idle": {}}
     for threads in map(int, arguments.threads.split(",")):
+        peers = [programs.Peer(name, threads, BUILD) for name in names]
+        facts["peers"] = {peer.name: peer.version for peer in peers}
+        if not results["rows"]:
+            print("\n".join(machine.sentences(facts)) + "\n\n" + report.heading(chosen, names), flush=True)
         for workload in chosen:
-            try:
-                rows.append(measure_row(workload, threads, peers, arguments))
-            except programs.Refused as reason:
-                if workload.name not in [name for name, _ in skipped]:
-                    skipped.append((workload.name, str(reason)))
-                    print(f"{workload.name}: skipped, {reason}", flush=True)
-                continue
-            report.judge(rows[-1], rows)
-            print(report.line(rows[-1], chosen, [peer.name for peer in peers]), flush=True)
-    return {"rows": rows, "skipped": [{"name": name, "why": why} for name, why in skipped]}
+            measure_into(results, workload, threads, peers, arguments, names, chosen)
+        for peer in peers:
+            results["idle"][f"{peer.name}, threads {threads}"] = peer.idle_use / (peer.idle_time or 1)
+            peer.close()
+    return results
+
+
+def measure_into(results, workload, threads, peers, arguments, names, chosen):
+    try:
+        row = measure_row(workload, threads, peers, arguments)
+    except programs.Refused as reason:
+        if workload.name not in [skipped["name"] for skipped in results["skipped"]]:
+            results["skipped"].append({"name": workload.name, "why": str(reason)})
+            print(f"{workload.name}: skipped, {reason}", flush=True)
+        return
+    results["rows"].append(row)
+    report.judge(row, results["rows"])
+    print(report.line(row, chosen, names), flush=True)
 
 
 def main():
     arguments = parse_arguments()
-    facts = machine.describe(BUILD / "norma")
-    names = [name for name in arguments.peers.split(",") if name]
-    peers = [programs.Peer(name, BUILD) for name in names]
-    facts["peers"] = {peer.name: peer.version for peer in peers}
-    print("\n".join(machine.sentences(facts)) + "\n", flush=True)
-    results = {"machine": facts, **measure(arguments, peers)}
-    results["idle"] = {peer.name: peer.idle_use / (peer.idle_time or 1) for peer in peers}
-    for peer in peers:
-        peer.close()
+    chosen = [w for w in workloads.read() if (w.quick or not arguments.quick) and
+              (re.search(arguments.rows, w.name) or re.search(arguments.rows, w.problem))]
+    results = measure(arguments, machine.describe(BUILD / "norma"), chosen)
     for name, share in results["idle"].items():
         if share > 0.02:
-            print(f"warning: {name} used {share:.0%} of a processor while others were timed")
+            print(f"warning: {name}: used {share:.0%} of a processor while others were timed")
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "bench.json").write_text(json.dumps(results, indent=1) + "\n")
     (arguments.output / "bench.md").write_text(report.markdown(results))
     print(f"\nwrote {arguments.output / 'bench.json'} and bench.md")
-    if peers:
+    if arguments.peers:
         report.chart(results, arguments.output / "bench.svg")
         print(f"wrote {arguments.output / 'bench.svg'} and bench.png")
     return 0 if results["rows"] else 1
