@@ -4,6 +4,7 @@ PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 20
 SANITIZE ?= address,undefined
 CHECKS ?= 2000
+BENCH ?=
 
 all: build/CMakeCache.txt
 	@cmake --build build --parallel
@@ -31,6 +32,17 @@ fuzz:
 	@cmake --build build/fuzz --parallel
 	@.ci/fuzz build/fuzz $(FUZZ_SECONDS)
 
+# The rows of bench/workloads.txt beside their floor and other libraries, on a quiet machine: about an hour.
+# make bench BENCH='--rows group --threads 1' is a part of it; bench/README.md has more.
+bench: all
+	@[ -x .venv/bin/python ] || python3 -m venv .venv
+	@.venv/bin/pip install -q -r bench/requirements.txt
+	@.venv/bin/python bench/run.py $(BENCH)
+
+# Some of the rows, norma alone, in less than a minute.
+bench-quick: all
+	@python3 bench/run.py --quick --peers '' --threads 1 --rounds 1 --seconds 0.3 $(BENCH)
+
 install: all
 	@cmake --install build --prefix $(PREFIX)
 
@@ -41,4 +53,4 @@ format:
 clean:
 	@rm -rf build
 
-.PHONY: all test check sanitize fuzz install format clean
+.PHONY: all test check sanitize fuzz bench bench-quick install format clean

@@ -12,6 +12,7 @@ enum {
 
 /* argv[0] is the name of the subcommand. The return value is the exit code. */
 int command_apply(int argc, char **argv);
+int command_bench(int argc, char **argv);
 int command_check(int argc, char **argv);
 int command_explain(int argc, char **argv);
 int command_picture(int argc, char **argv);

@@ -16,6 +16,7 @@ static const struct {
   const char *summary;
 } commands[] = {
     {"apply", command_apply, "normalize a tensor or image file"},
+    {"bench", command_bench, "time the library beside a bare pass over memory"},
     {"check", command_check, "compare the library with its reference"},
     {"explain", command_explain, "what a layer shares, and its traps"},
     {"picture", command_picture, "draw which elements share a mean"},

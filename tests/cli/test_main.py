@@ -8,7 +8,7 @@ import pytest
 
 from oracle import NORMA, ROOT
 
-COMMANDS = ["apply", "check", "explain", "picture", "version"]
+COMMANDS = ["apply", "bench", "check", "explain", "picture", "version"]
 
 
 def run(*arguments):
@@ -62,7 +62,8 @@ def test_wrong_arguments_are_one_line_and_exit_2(arguments):
 
 PRINTING = [["--help"], ["--version"], ["version", "--json"], ["picture", "--json"], ["apply", "--help"],
             ["explain", "LayerNorm", "8", "8"], ["explain", "--json", "LayerNorm", "8", "8"],
-            ["check", "layer:n2,d4"], ["check", "--json", "layer:n2,d4"], ["check", "--random", "3"]]
+            ["check", "layer:n2,d4"], ["check", "--json", "layer:n2,d4"], ["check", "--random", "3"],
+            ["bench", "--repeats", "1", "layer:n2,d4"]]
 
 
 @pytest.mark.parametrize("arguments", PRINTING)

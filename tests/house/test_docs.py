@@ -7,8 +7,12 @@ import pytest
 
 from conftest import BUILD, ROOT, run
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-ROOMS = ["include", "src", "problem", "cli", "lab", "tests", "fuzz", "docs", "cmake", r"\.ci"]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "bench/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROOMS = ["include", "src", "problem", "cli", "lab", "tests", "fuzz", "bench", "docs", "cmake", r"\.ci"]
+
+
+def page_name(page):
+    return str(page.relative_to(ROOT))
 
 
 def console_blocks(page):
@@ -38,7 +42,7 @@ def folder(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "```console" in page.read_text()], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if "```console" in page.read_text()], ids=page_name)
 def test_the_commands_print_what_is_shown(page, folder):
     for commands in console_blocks(page):
         for command, shown in commands:
@@ -49,24 +53,24 @@ def test_the_commands_print_what_is_shown(page, folder):
 def test_the_readme_shows_every_subcommand():
     text = "".join(command for commands in console_blocks(ROOT / "README.md") for command, _ in commands)
     subcommands = re.findall(r"^  (\w+)  ", run(BUILD / "norma", "--help"), re.MULTILINE)
-    assert {"apply", "check", "explain", "picture", "version"} == set(subcommands)
+    assert {"apply", "bench", "check", "explain", "picture", "version"} == set(subcommands)
     assert [name for name in subcommands if name != "version" and f"norma {name} " not in text] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_links_lead_somewhere(page):
     links = [link for link in re.findall(r"\]\(([^)#]+)", page.read_text()) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_named_paths_exist(page):
     paths = re.findall(rf"(?<![\w/.(])((?:{'|'.join(ROOMS)})/[\w./*-]*[\w*])", page.read_text())
     scripts = re.findall(r"(?<![\w/.])\./(\w+)", page.read_text())
     assert [path for path in [*paths, *scripts] if not any(ROOT.glob(path))] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_named_code_exists(page):
     """`name` in FILE: the file has the name. norma_...: the library or its header has it."""
     text = page.read_text()
@@ -78,10 +82,11 @@ def test_named_code_exists(page):
     assert missing == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_named_options_exist(page):
     unknown = []
-    for subcommand, rest in re.findall(r"\bnorma\s(apply|check|explain|picture|version)\b([^`\n]*)", page.read_text()):
+    subcommands = "apply|bench|check|explain|picture|version"
+    for subcommand, rest in re.findall(rf"\bnorma\s({subcommands})\b([^`\n]*)", page.read_text()):
         known = run(BUILD / "norma", subcommand, "--help")
         unknown += [f"{subcommand} {option}" for option in re.findall(r"(?<!\w)--[a-z-]+", rest) if option not in known]
     assert unknown == []

@@ -5,7 +5,7 @@ import pytest
 
 from conftest import ROOT
 
-CODE = ["src", "cli", "problem", "lab", "tests", "fuzz"]
+CODE = ["src", "cli", "problem", "lab", "tests", "fuzz", "bench"]
 FOLDERS = ["include", *CODE, "cmake", ".ci"]
 GENERATED = {"tests/golden/golden.h"}
 FILE_LIMIT = 400
