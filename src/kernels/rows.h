@@ -49,10 +49,13 @@ NORMA_INLINE void group_clear(group_sums *g) {
 
 NORMA_INLINE void moments_group(const float *x, quad pivot, two_sums *s) {
   group_sums g;
-#pragma GCC unroll 16
-  for (int i = 0; i < NORMA_GROUP; i += 4) {
-    quad d = quad_sub(quad_floats(x + i), pivot);
-    group_put(&g, i, d, quad_mul(d, d));
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; k++) {
+    const float *q = x + k * NORMA_QUARTER;
+    quad a = quad_sub(quad_floats(q), pivot), b = quad_sub(quad_floats(q + 4), pivot);
+    quad c = quad_sub(quad_floats(q + 8), pivot), d = quad_sub(quad_floats(q + 12), pivot);
+    g.first[k] = quad_add(quad_add(quad_add(a, b), c), d);
+    g.second[k] = quad_add(quad_add(quad_add(quad_mul(a, a), quad_mul(b, b)), quad_mul(c, c)), quad_mul(d, d));
   }
   sums_add(s, &g);
 }
@@ -81,20 +84,30 @@ static NORMA_TARGET void row_moments(norma_type type, const void *x, int64_t n, 
 
 /* ------------------------------------------------------------------------------------------------------- forward --- */
 
-/* Parameters of one kind: one for all, or one each. An absent bias is -0, which changes no number when it is added. */
-NORMA_INLINE wide wide_param(const float *p, bool each, int64_t at, float absent) {
-  return !p ? wide_set(absent) : each ? wide_load(p + at) : wide_set(p[0]);
+/* What all elements of a row share, in registers. An absent bias is -0, which changes no number when it is added. */
+typedef struct shared_coefs {
+  wide hi, lo, rstd, weight, bias, offset;
+} shared_coefs;
+
+NORMA_INLINE shared_coefs coefs_share(const norma_coefs *c, bool units) {
+  shared_coefs s = {.hi = wide_set(units ? 0 : c->hi[0]), .lo = wide_set(units ? 0 : c->lo[0])};
+  s.rstd = wide_set(units ? 0 : c->rstd[0]);
+  s.weight = wide_set(c->weight ? c->weight[0] + c->weight_offset : 1);
+  s.bias = wide_set(c->bias ? c->bias[0] : -0.0f);
+  s.offset = wide_set(c->weight_offset);
+  return s;
 }
 
-/* A quarter; `units` and `params`: one coefficient for each element, constants in each caller. */
-NORMA_INLINE wide forward_quarter(const norma_coefs *c, bool units, bool weights, bool biases, int64_t at,
-                                  const float *x, float *y, wide bad) {
-  wide offset = wide_set(c->weight ? c->weight_offset : 0);
+/* A quarter. units, weights, biases: one coefficient for each element; constants in each caller. */
+NORMA_INLINE wide forward_quarter(const norma_coefs *c, const shared_coefs *s, bool units, bool weights, bool biases,
+                                  int64_t at, const float *x, float *y, wide bad) {
+#pragma GCC unroll 16
   for (int i = 0; i < NORMA_QUARTER; i += NORMA_WIDE) {
-    wide d = wide_sub(wide_load(x + i), wide_param(c->hi, units, at + i, 0));
-    d = wide_mul(wide_sub(d, wide_param(c->lo, units, at + i, 0)), wide_param(c->rstd, units, at + i, 0));
-    d = wide_mul(d, wide_add(wide_param(c->weight, weights, at + i, 1), offset));
-    d = wide_add(d, wide_param(c->bias, biases, at + i, -0.0f));
+    wide d = wide_sub(wide_load(x + i), units ? wide_load(c->hi + at + i) : s->hi);
+    d = wide_sub(d, units ? wide_load(c->lo + at + i) : s->lo);
+    d = wide_mul(d, units ? wide_load(c->rstd + at + i) : s->rstd);
+    d = wide_mul(d, weights ? wide_add(wide_load(c->weight + at + i), s->offset) : s->weight);
+    d = wide_add(d, biases ? wide_load(c->bias + at + i) : s->bias);
     wide_store(y + i, d);
     bad = wide_bad(bad, d);
   }
@@ -135,18 +148,18 @@ NORMA_INLINE void activate_group(norma_activation activation, float *z) {
 }
 
 /* The last n < 64 elements. */
-NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
-                               int64_t first, const void *x, int64_t n, sink *out) {
+NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shared_coefs *shared, bool units, bool weights,
+                               bool biases, int64_t first, const void *x, int64_t n, sink *out) {
   coef_room room;
   NORMA_ALIGNED float in[NORMA_GROUP], y[NORMA_GROUP] = {0};
   const float *from = load_rest(type, x, first, n, in);
   wide bad = wide_set(0);
   int64_t i = 0;
   for (; i + NORMA_QUARTER <= n; i += NORMA_QUARTER)
-    bad = forward_quarter(c, units, weights, biases, first + i, from + i, y + i, bad);
+    bad = forward_quarter(c, shared, units, weights, biases, first + i, from + i, y + i, bad);
   if (i < n) {
     norma_coefs last = coefs_pad(c, &room, first + i, n - i);
-    bad = forward_quarter(&last, units, weights, biases, 0, from + i, y + i, bad);
+    bad = forward_quarter(&last, shared, units, weights, biases, 0, from + i, y + i, bad);
   }
   if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, first, from, NULL, y, n);
   activate_group(c->activation, y);
@@ -159,6 +172,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
   NORMA_ALIGNED float in[NORMA_GROUP], in_ahead[NORMA_GROUP], result[NORMA_GROUP];
   two_sums s = {quad_set(0), quad_set(0)};
   quad pivot = quad_set(ahead ? ahead->pivot : 0);
+  const shared_coefs shared = coefs_share(c, units);
   bool direct = type == NORMA_F32 && !out->stream;
   int64_t i = 0;
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
@@ -171,7 +185,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
     wide bad = wide_set(0);
 #pragma GCC unroll 4
     for (int k = 0; k < NORMA_GROUP; k += NORMA_QUARTER)
-      bad = forward_quarter(c, units, weights, biases, i + k, from + k, to + k, bad);
+      bad = forward_quarter(c, &shared, units, weights, biases, i + k, from + k, to + k, bad);
     if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, i, from, NULL, to, NORMA_GROUP);
     activate_group(c->activation, to);
     if (to == result) store_group(type, out, result, NORMA_GROUP);
@@ -179,7 +193,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
   }
   if (i < n) {
     if (ahead) moments_rest(load_rest(type, ahead->x, i, n - i, in_ahead), n - i, ahead->pivot, &s);
-    forward_rest(type, c, units, weights, biases, i, x, n - i, out);
+    forward_rest(type, c, &shared, units, weights, biases, i, x, n - i, out);
   }
   if (ahead) sums_end(&s, ahead->sum);
 }
