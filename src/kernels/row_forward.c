@@ -1,0 +1,140 @@
+/* Layers whose units are rows: the run of a unit is consecutive in memory. While one block of units is written, the
+ * sums of the next are taken in the same loop, so that its loads hide behind the stores. */
+#include "row_plan.h"
+
+#include <math.h>
+
+/* The arrays of the pass, as views of its reduction. */
+enum { X, Y, WEIGHT, BIAS };
+
+typedef struct pass {
+  norma_row_plan plan;
+  norma_saved *saved;
+  norma_unit_outputs outputs;
+} pass;
+
+static double one(norma_type type, const char *at) {
+  double value;
+  norma_load(type, at, 0, &value, 1);
+  return value;
+}
+
+/* The middle one of three values of a stretch, as in statistics.c. */
+static double pivot_of(const norma_row_plan *p, const char *x, int64_t n) {
+  norma_type type = p->call->type;
+  if (p->call->layer->rms) return 0;
+  return norma_middle_of(one(type, x), one(type, x + (n - 1) / 2 * p->size), one(type, x + (n - 1) * p->size));
+}
+
+static norma_moments stretch_moments(const norma_row_plan *p, const char *x, int64_t n, double pivot, double sum[2]) {
+  bool rms = p->call->layer->rms;
+  norma_moments m = norma_moments_about(pivot, rms ? 0 : sum[0], sum[1], n);
+  if (!rms && norma_pivot_is_far(&m, pivot)) {
+    double mean = m.mean;
+    p->kernels->moments(p->call->type, x, n, mean, sum);
+    m = norma_moments_about(mean, sum[0], sum[1], n);
+  }
+  return m;
+}
+
+/* ------------------------------------------------------------------------------------------------------- forward --- */
+
+/* A unit that is being written: its coefficients, which all its elements share. */
+typedef struct writer {
+  float hi, lo, rstd;
+} writer;
+
+typedef struct state {
+  const pass *pass;
+  writer writers[NORMA_BLOCK_UNITS];
+} state;
+
+/* One run of unit `written` (or none, -1) is written while the moments of the same run of unit `measured` (or none) are
+ * added to `into`. */
+static void forward_run(const pass *f, int64_t written, const writer *w, int64_t measured, int64_t o, int64_t m,
+                        norma_moments *into) {
+  const norma_row_plan *p = &f->plan;
+  norma_moments run = {0};
+  norma_coefs c = {0};
+  const char *x = NULL, *y = NULL, *next = NULL;
+  if (written >= 0) {
+    x = norma_row_start(p, X, written, o, m), y = norma_row_start(p, Y, written, o, m);
+    c = (norma_coefs){.hi = &w->hi, .lo = &w->lo, .rstd = &w->rstd, .saved = &f->saved[written]};
+    c.weight = (const float *)norma_row_start(p, WEIGHT, written, o, m);
+    c.bias = (const float *)norma_row_start(p, BIAS, written, o, m);
+    c.weight_step = p->step[WEIGHT];
+    c.bias_step = p->step[BIAS];
+    c.weight_offset = (float)p->call->weight_offset;
+    c.activation = p->call->activation;
+  }
+  if (measured >= 0) next = norma_row_start(p, X, measured, o, m);
+  for (int64_t i = 0; i < p->run; i += NORMA_STRETCH) {
+    int64_t n = p->run - i < NORMA_STRETCH ? p->run - i : NORMA_STRETCH;
+    norma_ahead ahead;
+    if (next) ahead.x = next + i * p->size, ahead.pivot = pivot_of(p, ahead.x, n);
+    if (x) {
+      norma_rows row = {.x = x + i * p->size, .y = (char *)y + i * p->size, .rows = 1, .n = n};
+      p->kernels->forward(p->call->type, &c, &row, p->stream, next ? &ahead : NULL);
+      if (c.weight) c.weight += n * c.weight_step;
+      if (c.bias) c.bias += n * c.bias_step;
+    } else {
+      p->kernels->moments(p->call->type, ahead.x, n, ahead.pivot, ahead.sum);
+    }
+    if (!next) continue;
+    norma_moments piece = stretch_moments(p, ahead.x, n, ahead.pivot, ahead.sum);
+    norma_moments_join(&run, &piece);
+  }
+  if (next) norma_moments_join(into, &run);
+}
+
+/* Writes units first .. first + write - 1 and measures the `measure` units after them. */
+static void forward_block(state *s, int64_t first, int write, int measure) {
+  const norma_row_plan *p = &s->pass->plan;
+  norma_moments total[NORMA_BLOCK_UNITS];
+  int most = write > measure ? write : measure;
+  for (int i = 0; i < measure; i++) total[i] = (norma_moments){0};
+  for (int64_t o = 0; o < p->outer; o++) {
+    for (int i = 0; i < most; i++) {
+      norma_moments sample = {0};
+      for (int64_t m = 0; m < p->middle; m++)
+        forward_run(s->pass, i < write ? first + i : -1, &s->writers[i], i < measure ? first + write + i : -1, o, m,
+                    &sample);
+      if (i < measure) norma_moments_join(&total[i], &sample);
+    }
+  }
+  for (int i = 0; i < measure; i++) {
+    int64_t unit = first + write + i;
+    norma_finish_unit(&s->pass->outputs, unit, &total[i]);
+    norma_coefs_set(&s->pass->saved[unit], &s->writers[i].hi, &s->writers[i].lo, &s->writers[i].rstd);
+  }
+}
+
+static void forward_units(void *context, int64_t begin, int64_t end) {
+  state s = {.pass = context};
+  const norma_row_plan *p = &s.pass->plan;
+  int written = 0, measured;
+  for (int64_t unit = begin; unit < end || written; unit += measured) {
+    measured = end - unit < p->block ? (int)(end - unit) : p->block;
+    if (p->given) {
+      for (int i = 0; i < measured; i++)
+        norma_coefs_set(&s.pass->saved[unit + i], &s.writers[i].hi, &s.writers[i].lo, &s.writers[i].rstd);
+      forward_block(&s, unit, measured, 0);
+      continue;
+    }
+    forward_block(&s, unit - written, written, measured);
+    written = p->call->y.data ? measured : 0;
+  }
+  if (p->stream) p->kernels->fence();
+}
+
+bool norma_row_forward(const norma_call *call, norma_saved *saved, norma_moments *moments) {
+  pass f = {.saved = saved};
+  const norma_operand *const arrays[] = {&call->x, &call->y, &call->weight, &call->bias};
+  if (!norma_row_plan_make(&f.plan, call, arrays, 2, 2)) return false;
+  f.outputs = norma_unit_outputs_make(call, saved, moments);
+  f.plan.stream = call->y.data && norma_streams(call);
+  if (f.plan.given) norma_statistics(call, saved, moments);
+  if (!f.plan.given || call->y.data)
+    norma_parallel(call->threads, f.plan.r.columns, f.plan.grain, norma_pass_bytes(call, 2), forward_units, &f);
+  return true;
+}

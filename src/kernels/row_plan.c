@@ -1,0 +1,53 @@
+/* A layer whose runs are consecutive in memory: how its units are taken, block by block. */
+#include "row_plan.h"
+
+/* Bytes of a unit's block: enough to amortize what is done once per block, little enough to stay in the second-level
+ * cache until it is written. */
+enum { BLOCK_LEAST = 16384, BLOCK_MOST = 196608, SLAB_LEAST = 4096, PIECE_BYTES = 1 << 18 };
+
+static bool is_row(const norma_walk *run) { return run->count == 0 || (run->count == 1 && run->stride[0] == 1); }
+
+/* The step of a parameter along a run; -1: neither 0 nor 1. An absent one has none. */
+static int64_t step_of(const norma_walk *run) {
+  if (!run->data || run->count == 0) return 0;
+  return run->count == 1 && (run->stride[0] == 0 || run->stride[0] == 1) ? run->stride[0] : -1;
+}
+
+bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_operand *const arrays[], int rows,
+                         int params) {
+  *p = (norma_row_plan){.call = call, .kernels = norma_kernels_best(), .given = call->given_var.data};
+  p->size = (int64_t)norma_type_size(call->type);
+  p->r = norma_reduction_make(call->layer, NORMA_UNITS);
+  for (int v = 0; v < rows + params; v++) norma_reduction_view(&p->r, arrays[v]);
+  p->outer = norma_axes_length(call->layer, &p->r.outer);
+  p->middle = norma_axes_length(call->layer, &p->r.middle);
+  p->run = norma_axes_length(call->layer, &p->r.run);
+  p->unit_bytes = p->outer * p->middle * p->run * p->size;
+  if (p->run < 2 || p->unit_bytes == 0 || p->r.columns == 0) return false;
+  for (int v = 0; v < rows; v++)
+    if (p->r.view[v].run.data && !is_row(&p->r.view[v].run)) return false;
+  for (int v = rows; v < rows + params; v++)
+    if ((p->step[v] = step_of(&p->r.view[v].run)) < 0) return false;
+  int64_t slab = p->unit_bytes / p->outer, most = BLOCK_MOST / p->unit_bytes;
+  int64_t wanted = p->outer > 1 ? SLAB_LEAST / slab : BLOCK_LEAST / p->unit_bytes;
+  p->block = (int)(wanted < most ? wanted : most);
+  if (p->block < 1) p->block = 1;
+  if (p->block > NORMA_BLOCK_UNITS) p->block = NORMA_BLOCK_UNITS;
+  /* Pieces long enough that the first block of each, which hides nothing, is little. */
+  int64_t grain = PIECE_BYTES / p->unit_bytes;
+  p->grain = grain > 4 * p->block ? grain : 4 * p->block;
+  return true;
+}
+
+static int64_t offset_of(const norma_walk *w, int64_t position) {
+  if (w->count == 0) return 0;
+  return w->count == 1 ? position * w->stride[0] : norma_walk_offset(w, position);
+}
+
+const char *norma_row_start(const norma_row_plan *p, int v, int64_t unit, int64_t outer, int64_t middle) {
+  const norma_walk *run = &p->r.view[v].run;
+  if (!run->data) return NULL;
+  int64_t at = offset_of(&p->r.view[v].kept, unit) + offset_of(&p->r.view[v].outer, outer) +
+               offset_of(&p->r.view[v].middle, middle);
+  return run->data + at * (run->type == NORMA_F64 ? 8 : run->type == NORMA_F32 ? 4 : 2);
+}

@@ -1,0 +1,27 @@
+/* Layers whose runs are consecutive in memory (rows): what the forward and the backward pass over them share. */
+#ifndef NORMA_ROW_PLAN_H
+#define NORMA_ROW_PLAN_H
+
+#include "vector.h"
+
+enum { NORMA_BLOCK_UNITS = 32 };
+
+typedef struct norma_row_plan {
+  const norma_call *call;
+  const norma_kernels *kernels;
+  norma_reduction r; /* its views are the arrays that were given */
+  int64_t outer, middle, run;
+  int64_t step[NORMA_MAX_VIEWS]; /* of the parameters along a run: 0 or 1 */
+  int64_t size;                  /* bytes per element */
+  int64_t unit_bytes, grain;     /* units of a piece for threads, at least */
+  int block;                     /* units that are measured while the block before them is written */
+  bool stream, given;
+} norma_row_plan;
+
+/* The first `rows` arrays are rows of elements, `params` more follow. False where a stride does not allow it. */
+bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_operand *const arrays[], int rows,
+                         int params);
+/* Where a run of view v starts; NULL where there is no such array. */
+const char *norma_row_start(const norma_row_plan *p, int v, int64_t unit, int64_t outer, int64_t middle);
+
+#endif
