@@ -237,9 +237,13 @@ static norma_status check_backward_fields(const void *args, norma_error *error) 
   return make_backward(args, &call, error);
 }
 
+static size_t backward_bytes(const norma_layer *layer) {
+  return add_bytes(norma_workspace_bytes(norma_layer_units(layer), SAVED_DOUBLES + PAIR_DOUBLES),
+                   norma_backward_scratch(layer));
+}
+
 size_t norma_backward_workspace(const norma_backward_args *args) {
-  if (norma_run(check_backward_fields, args, NULL)) return 0;
-  return norma_workspace_bytes(norma_layer_units(args->layer), SAVED_DOUBLES + PAIR_DOUBLES);
+  return norma_run(check_backward_fields, args, NULL) ? 0 : backward_bytes(args->layer);
 }
 
 static norma_status backward(const void *arguments, norma_error *error) {
@@ -248,19 +252,13 @@ static norma_status backward(const void *arguments, norma_error *error) {
   norma_workspace workspace;
   norma_status status = norma_check_backward(args, &call, error);
   if (status) return status;
-  size_t needed = norma_workspace_bytes(norma_layer_units(args->layer), SAVED_DOUBLES + PAIR_DOUBLES);
-  status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, needed, error);
+  status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, backward_bytes(call.layer), error);
   if (status) return status;
+  int64_t units = norma_layer_units(call.layer);
   norma_saved *own = (norma_saved *)workspace.doubles;
-  const norma_saved *saved = args->saved ? args->saved : own;
+  norma_pair *means = (norma_pair *)(own + units);
   if (!args->saved) norma_statistics(&call, own, NULL);
-  norma_param_gradients(&call, saved);
-  if (args->dx || args->dafter) { /* last: dx and dafter may be dy */
-    bool through = args->dx && !args->given_var; /* through the statistics */
-    norma_pair *means = through ? (norma_pair *)(own + norma_layer_units(args->layer)) : NULL;
-    if (means) norma_unit_gradients(&call, saved, means);
-    norma_apply_backward(&call, saved, means);
-  }
+  norma_backward_pass(&call, args->saved ? args->saved : own, means, means + units);
   norma_workspace_close(&workspace);
   return NORMA_OK;
 }

@@ -249,3 +249,17 @@ void norma_apply_backward(const norma_call *call, const norma_saved *saved, cons
   norma_parallel(call->threads, norma_layer_elements(call->layer), GRAIN, norma_pass_bytes(call, means ? 3 : 2),
                  backward_range, &j);
 }
+
+void norma_param_pass(const norma_call *call, const norma_saved *saved) { norma_param_gradients(call, saved); }
+
+size_t norma_backward_scratch(const norma_layer *layer) { return norma_run_sums_bytes(layer); }
+
+void norma_backward_pass(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace) {
+  bool plain = norma_is_single(call) && !call->activation && !call->after.data && !call->dafter.data && !call->dsum.data;
+  if (plain && norma_row_backward(call, saved, means, workspace)) return;
+  norma_param_gradients(call, saved);
+  if (!call->dx.data && !call->dafter.data) return;
+  bool through = call->dx.data && !call->given_var.data; /* through the statistics */
+  if (through) norma_unit_gradients(call, saved, means);
+  norma_apply_backward(call, saved, through ? means : NULL); /* last: dx and dafter may be dy */
+}

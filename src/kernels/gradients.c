@@ -1,5 +1,5 @@
 /* The sums of the backward pass: per unit for dx, per gamma for dgamma and dbeta. One stretch serves both. */
-#include "kernels.h"
+#include "vector.h"
 
 #include <math.h>
 
@@ -15,6 +15,7 @@ typedef struct job {
   views at;
   norma_pair *means;         /* per unit */
   norma_walk dweight, dbias; /* per gamma */
+  bool by_run;               /* the sums of a unit are made of weights times sums of runs (run_sums.c) */
 } job;
 
 /* How a column is summed: about a pivot (the unit's first q, which makes the sum of a constant q exact), and with dy
@@ -47,6 +48,7 @@ static void times_slope(const job *j, const norma_reduction *r, const int64_t of
   norma_times_slope(j->call, z, dy, n);
 }
 
+/* q where the weight belongs to the elements, dy where it belongs to the run. */
 static void gradient_stretch(void *context, const norma_reduction *r, const int64_t offset[], int64_t first, int64_t n,
                              norma_partial *piece) {
   const column *c = context;
@@ -65,19 +67,30 @@ static void gradient_stretch(void *context, const norma_reduction *r, const int6
     for (int64_t k = 0; c->by != 1 && k < count; k++) q[k] *= c->by;
     norma_affine unit = {.x = x, .mean = mean, .mean_lo = mean_lo, .rstd = rstd, .scale = scale};
     if (c->job->call->activation) times_slope(c->job, r, offset, first + i, count, unit, q);
-    if (at->weight >= 0) {
+    if (at->weight >= 0 && !c->job->by_run) {
       gather(r, at->weight, offset, first + i, count, weight);
       for (int64_t k = 0; k < count; k++) q[k] *= weight[k] + c->job->call->weight_offset;
     }
     for (int64_t k = 0; k < count; k++) {
       x[k] = q[k] * (((x[k] * scale[k] - mean[k]) - mean_lo[k]) * rstd[k]);
-      q[k] = rstd[k] == rstd[k] ? q[k] - c->pivot * c->by : rstd[k]; /* a unit with a NaN poisons both gradients */
+      q[k] = rstd[k] == rstd[k] ? q[k] - (c->job->by_run ? 0 : c->pivot * c->by) : rstd[k]; /* a unit with a NaN poisons both gradients */
     }
     norma_tree_add(&q_tree, q, count);
     norma_tree_add(&q_xhat_tree, x, count);
   }
   piece->first.hi = norma_tree_sum(&q_tree);
   piece->second.hi = norma_tree_sum(&q_xhat_tree);
+}
+
+static void weigh_run(void *context, const norma_reduction *r, const int64_t offset[], norma_partial *run) {
+  const column *c = context;
+  double weight = 1, n = (double)norma_axes_length(r->layer, &r->run);
+  if (!c->job->by_run) return;
+  if (c->job->at.weight >= 0) {
+    gather(r, c->job->at.weight, offset, 0, 1, &weight);
+    weight += c->job->call->weight_offset;
+  }
+  norma_weigh_run(run, weight, n, c->pivot);
 }
 
 /* An array that the call may lack: -1 then. */
@@ -109,7 +122,7 @@ static norma_pair column_means(const job *j, int64_t at, double pivot, double m_
   for (double by = 1; by > 0x1p-1000; by *= 0x1p-512) {
     column c = {j, pivot, by};
     norma_partial total;
-    norma_reduce(&j->reduction, at, gradient_stretch, &c, &total);
+    norma_reduce_runs(&j->reduction, at, gradient_stretch, weigh_run, &c, &total);
     if (!isfinite(means.q)) means.q = (total.first.hi + total.first.lo) / m_q / by;
     if (!isfinite(means.q_xhat)) means.q_xhat = (total.second.hi + total.second.lo) / m_q_xhat / by;
     if (j->call->type != NORMA_F64 || (isfinite(means.q) && isfinite(means.q_xhat))) break;
@@ -153,6 +166,7 @@ static void sum_units(void *context, int64_t begin, int64_t end) {
 void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norma_pair *means) {
   job j = job_make(call, saved, NORMA_UNITS);
   j.means = means;
+  j.by_run = norma_is_single(call) && !norma_weight_varies(call);
   if (call->weight.data) j.at.weight = norma_reduction_view(&j.reduction, &call->weight);
   if (norma_layer_unit_elements(call->layer) > 0)
     norma_parallel(call->threads, j.reduction.columns, 1, norma_pass_bytes(call, 2), sum_units, &j);

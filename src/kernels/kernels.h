@@ -95,6 +95,10 @@ typedef void norma_stretch(void *context, const norma_reduction *reduction, cons
                            int64_t n, norma_partial *piece);
 void norma_reduce(const norma_reduction *reduction, int64_t column, norma_stretch *stretch, void *context,
                   norma_partial *total);
+/* The same, with `end` applied to each run before it is joined; it may be NULL. */
+typedef void norma_run_end(void *context, const norma_reduction *reduction, const int64_t offset[], norma_partial *run);
+void norma_reduce_runs(const norma_reduction *reduction, int64_t column, norma_stretch *stretch, norma_run_end *end,
+                       void *context, norma_partial *total);
 /* The value of view v at the first position of a column. */
 double norma_reduction_first(const norma_reduction *reduction, int v, int64_t column);
 
@@ -141,6 +145,10 @@ bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_mome
 void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace);
 /* Bytes of workspace that the passes over columns need. */
 size_t norma_column_workspace(const norma_layer *layer);
+/* The whole backward pass, likewise; statistics are known. */
+bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace);
+void norma_backward_pass(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace);
+size_t norma_backward_scratch(const norma_layer *layer);
 /* Whether float32 arithmetic is the definition of y: everywhere but in float64 data and AdaIN. */
 bool norma_is_single(const norma_call *call);
 /* y of one element before the activation, then; -0 for a bias or residual that is absent. */

@@ -47,8 +47,8 @@ static void reduce_run(const norma_reduction *r, const int64_t offset[], norma_s
   }
 }
 
-void norma_reduce(const norma_reduction *r, int64_t column, norma_stretch *stretch, void *context,
-                  norma_partial *total) {
+void norma_reduce_runs(const norma_reduction *r, int64_t column, norma_stretch *stretch, norma_run_end *end,
+                       void *context, norma_partial *total) {
   int64_t outer = norma_axes_length(r->layer, &r->outer), middle = norma_axes_length(r->layer, &r->middle);
   int64_t start[NORMA_MAX_VIEWS], offset[NORMA_MAX_VIEWS];
   *total = (norma_partial){0};
@@ -60,10 +60,16 @@ void norma_reduce(const norma_reduction *r, int64_t column, norma_stretch *stret
       for (int v = 0; v < r->views; v++)
         offset[v] = start[v] + norma_walk_offset(&r->view[v].outer, o) + norma_walk_offset(&r->view[v].middle, m);
       reduce_run(r, offset, stretch, context, &run);
+      if (end) end(context, r, offset, &run);
       join(&sample, &run);
     }
     join(total, &sample);
   }
+}
+
+void norma_reduce(const norma_reduction *r, int64_t column, norma_stretch *stretch, void *context,
+                  norma_partial *total) {
+  norma_reduce_runs(r, column, stretch, NULL, context, total);
 }
 
 double norma_reduction_first(const norma_reduction *r, int v, int64_t column) {

@@ -86,6 +86,34 @@ void norma_forward_exact(const norma_coefs *coefs, int64_t first, const float *x
 /* Makes the float32 view of a unit; false in `rstd` as NaN where its range would not do. */
 void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd);
 
+/* ----------------------------------------------------------------------------------------- sums of the backward pass --- */
+
+/* run_sums.c: whether the weight changes along the runs of a unit; where it does not, a run is summed without it. */
+bool norma_weight_varies(const norma_call *call);
+/* Whether the runs of units and of parameters are the same: then one reading serves both. */
+bool norma_runs_agree(const norma_layer *layer);
+void norma_partial_join(norma_partial *into, const norma_partial *piece);
+/* Sums of dy and dy * xhat become those of q - pivot and q * xhat, q = dy * weight, n elements. */
+void norma_weigh_run(norma_partial *run, double weight, double n, double pivot);
+norma_pair norma_unit_means(const norma_call *call, double pivot, const norma_partial *total);
+
+/* The sums of all runs, for the parameters. */
+typedef struct norma_partial_sums {
+  norma_sum first, second;
+} norma_partial_sums;
+typedef struct norma_run_sums {
+  norma_partial_sums *at; /* NULL: they are not kept */
+  norma_walk kept, outer, middle;
+} norma_run_sums;
+int64_t norma_run_count(const norma_layer *layer);
+size_t norma_run_sums_bytes(const norma_layer *layer);
+norma_run_sums norma_run_sums_make(const norma_call *call, const norma_reduction *r, void *workspace);
+void norma_run_sums_put(const norma_run_sums *s, int64_t unit, int64_t outer, int64_t middle,
+                        const norma_partial *run);
+void norma_params_from_runs(const norma_call *call, const norma_run_sums *runs);
+/* dweight and dbias in a pass of their own, by whatever kernel fits. */
+void norma_param_pass(const norma_call *call, const norma_saved *saved);
+
 /* One column at most this far at a time: the accumulators of a block of columns stay in the first-level cache. */
 enum { NORMA_COLUMNS = 256 };
 

@@ -1,0 +1,135 @@
+/* The backward pass where units are rows: while the dx of one block of units is written, the sums of the next are taken.
+ * A run whose weight is one number gives its sums of dy and dy xhat to the unit, times the weight, and to the parameter
+ * as they are, so that one reading serves both. */
+#include "row_plan.h"
+
+#include <math.h>
+
+enum { X, DY, DX, WEIGHT };
+
+typedef struct pass {
+  norma_row_plan plan;
+  const norma_saved *saved;
+  norma_pair *means;
+  bool varies; /* the weight changes along a run */
+  norma_run_sums runs;
+} pass;
+
+/* What is known of a unit while its sums are taken. */
+typedef struct summer {
+  double pivot; /* its first q */
+  norma_partial total;
+} summer;
+
+static double one(const norma_row_plan *p, const char *at) {
+  double value;
+  norma_load(p->call->type, at, 0, &value, 1);
+  return value;
+}
+
+static double weight_at(const norma_row_plan *p, const char *weight) {
+  return weight ? (double)*(const float *)weight + p->call->weight_offset : 1;
+}
+
+static norma_slopes slopes_of(const pass *b, int64_t unit, const char *weight) {
+  const norma_saved *s = &b->saved[unit];
+  norma_slopes slopes = {.mean = &s->mean, .mean_lo = &s->mean_lo, .rstd = &s->rstd};
+  if (!b->plan.given && b->means) slopes.q = &b->means[unit].q, slopes.q_xhat = &b->means[unit].q_xhat;
+  slopes.weight = (const float *)weight;
+  slopes.weight_step = b->varies ? 1 : 0;
+  slopes.weight_offset = b->plan.call->weight_offset;
+  return slopes;
+}
+
+/* dx of one run of unit `written` (or none, -1); the sums of the same run of unit `measured` (or none) are added. */
+static void backward_run(const pass *b, int64_t written, int64_t measured, const summer *s, int64_t o, int64_t m,
+                         norma_partial *into) {
+  const norma_row_plan *p = &b->plan;
+  norma_partial run = {0};
+  norma_rows row = {.rows = 1};
+  norma_slopes slopes = {0};
+  norma_ahead ahead = {0};
+  const char *next_weight = NULL;
+  if (written >= 0) {
+    row.x = norma_row_start(p, X, written, o, m), row.dy = norma_row_start(p, DY, written, o, m);
+    row.y = (char *)norma_row_start(p, DX, written, o, m);
+    slopes = slopes_of(b, written, norma_row_start(p, WEIGHT, written, o, m));
+  }
+  if (measured >= 0) {
+    next_weight = norma_row_start(p, WEIGHT, measured, o, m);
+    ahead.x = norma_row_start(p, X, measured, o, m), ahead.dy = norma_row_start(p, DY, measured, o, m);
+    ahead.slopes = slopes_of(b, measured, b->varies ? next_weight : NULL);
+    ahead.pivot = s->pivot;
+  }
+  for (int64_t i = 0; i < p->run; i += NORMA_STRETCH) {
+    row.n = p->run - i < NORMA_STRETCH ? p->run - i : NORMA_STRETCH;
+    if (row.x) p->kernels->backward(p->call->type, &slopes, &row, p->stream, ahead.x ? &ahead : NULL);
+    else p->kernels->gradients(p->call->type, &ahead.slopes, ahead.x, ahead.dy, row.n, ahead.pivot, ahead.sum);
+    if (row.x) {
+      row.x = (const char *)row.x + row.n * p->size, row.dy = (const char *)row.dy + row.n * p->size;
+      row.y = (char *)row.y + row.n * p->size;
+      if (slopes.weight) slopes.weight += row.n * slopes.weight_step;
+    }
+    if (!ahead.x) continue;
+    norma_sum_add(&run.first, (norma_sum){ahead.sum[0], 0});
+    norma_sum_add(&run.second, (norma_sum){ahead.sum[1], 0});
+    ahead.x = (const char *)ahead.x + row.n * p->size, ahead.dy = (const char *)ahead.dy + row.n * p->size;
+    if (ahead.slopes.weight) ahead.slopes.weight += row.n * ahead.slopes.weight_step;
+  }
+  if (measured < 0) return;
+  if (isnan(b->saved[measured].rstd)) run.first.hi = run.second.hi = NAN;
+  norma_run_sums_put(&b->runs, measured, o, m, &run);
+  if (!b->varies) norma_weigh_run(&run, weight_at(p, next_weight), (double)p->run, s->pivot);
+  norma_partial_join(into, &run);
+}
+
+static void start_unit(const pass *b, int64_t unit, summer *s) {
+  const norma_row_plan *p = &b->plan;
+  s->total = (norma_partial){0};
+  s->pivot = one(p, norma_row_start(p, DY, unit, 0, 0)) * weight_at(p, norma_row_start(p, WEIGHT, unit, 0, 0));
+}
+
+/* dx of units first .. first + write - 1, and the sums of the `measure` units after them. */
+static void backward_block(const pass *b, int64_t first, int write, int measure) {
+  const norma_row_plan *p = &b->plan;
+  summer units[NORMA_BLOCK_UNITS];
+  int most = write > measure ? write : measure;
+  for (int i = 0; i < measure; i++) start_unit(b, first + write + i, &units[i]);
+  for (int64_t o = 0; o < p->outer; o++) {
+    for (int i = 0; i < most; i++) {
+      norma_partial sample = {0};
+      for (int64_t m = 0; m < p->middle; m++)
+        backward_run(b, i < write ? first + i : -1, i < measure ? first + write + i : -1, &units[i], o, m, &sample);
+      if (i < measure) norma_partial_join(&units[i].total, &sample);
+    }
+  }
+  for (int i = 0; i < measure && b->means && !p->given; i++)
+    b->means[first + write + i] = norma_unit_means(p->call, units[i].pivot, &units[i].total);
+}
+
+static void backward_units(void *context, int64_t begin, int64_t end) {
+  const pass *b = context;
+  int written = 0, measured;
+  for (int64_t unit = begin; unit < end || written; unit += measured) {
+    measured = end - unit < b->plan.block ? (int)(end - unit) : b->plan.block;
+    backward_block(b, unit - written, written, measured);
+    written = b->plan.call->dx.data ? measured : 0;
+  }
+  if (b->plan.stream) b->plan.kernels->fence();
+}
+
+bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace) {
+  pass b = {.saved = saved, .means = means, .varies = norma_weight_varies(call)};
+  const norma_operand *const arrays[] = {&call->x, &call->dy, &call->dx, &call->weight};
+  if (!norma_row_plan_make(&b.plan, call, arrays, 3, 1)) return false;
+  if (call->weight.data && b.plan.step[WEIGHT] != (b.varies ? 1 : 0)) return false;
+  b.plan.stream = call->dx.data && norma_streams(call);
+  bool params = call->dweight.data || call->dbias.data, together = norma_runs_agree(call->layer);
+  if (params && together) b.runs = norma_run_sums_make(call, &b.plan.r, workspace);
+  if (params && !together) norma_param_pass(call, saved);
+  if (call->dx.data || b.runs.at) {
+    norma_parallel(call->threads, b.plan.r.columns, b.plan.grain, norma_pass_bytes(call, 3), backward_units, &b);
+    if (b.runs.at) norma_params_from_runs(call, &b.runs);
+  }
+  return true;
+}

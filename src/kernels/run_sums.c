@@ -1,0 +1,131 @@
+/* The sums of dy and dy xhat over each run, kept until all are there, for the gradients of the parameters; and what the
+ * sums of a unit are made of. */
+#include "vector.h"
+
+#include <math.h>
+
+bool norma_weight_varies(const norma_call *call) {
+  norma_axes run = norma_reduction_make(call->layer, NORMA_UNITS).run;
+  if (!call->weight.data) return false;
+  for (int i = 0; i < run.count; i++) {
+    const norma_axis *axis = &call->layer->axes[run.index[i]];
+    if (axis->bits & NORMA_AFFINE && axis->length > 1) return true;
+  }
+  return false;
+}
+
+static bool in_run(const norma_axes *run, int axis) {
+  for (int i = 0; i < run->count; i++)
+    if (run->index[i] == axis) return true;
+  return false;
+}
+
+bool norma_runs_agree(const norma_layer *layer) {
+  norma_axes unit = norma_reduction_make(layer, NORMA_UNITS).run, param = norma_reduction_make(layer, NORMA_PARAMS).run;
+  for (int a = 0; a < layer->axis_count; a++)
+    if (layer->axes[a].length > 1 && in_run(&unit, a) != in_run(&param, a)) return false;
+  return true;
+}
+
+void norma_partial_join(norma_partial *into, const norma_partial *piece) {
+  norma_sum_add(&into->first, piece->first);
+  norma_sum_add(&into->second, piece->second);
+}
+
+/* The sum of q - pivot is weight * sum(dy) - n * pivot. If q is constant both terms are roundings of the same number
+ * (float32 products and their sums are exact in float64), so that the difference is exactly 0. */
+void norma_weigh_run(norma_partial *run, double weight, double n, double pivot) {
+  run->first = (norma_sum){weight * run->first.hi - n * pivot, weight * run->first.lo};
+  run->second = (norma_sum){weight * run->second.hi, weight * run->second.lo};
+}
+
+norma_pair norma_unit_means(const norma_call *call, double pivot, const norma_partial *total) {
+  double m = (double)norma_layer_unit_elements(call->layer);
+  norma_pair means = {pivot + (total->first.hi + total->first.lo) / m,
+                      (total->second.hi + total->second.lo) / (m - call->ddof)};
+  bool finite = isfinite(means.q) && isfinite(means.q_xhat);
+  if (call->layer->rms) means.q = 0;
+  if (!finite) means.q = NAN; /* Inf or NaN in dy makes dx of its unit NaN, as it does in x */
+  return means;
+}
+
+/* --------------------------------------------------------------------------------------------------- kept per run --- */
+
+enum { DOUBLES = sizeof(norma_partial_sums) / sizeof(double) };
+
+/* Dense over all axes but those of the run. */
+static norma_operand bind_runs(const norma_layer *layer, const norma_axes *run, void *data) {
+  norma_operand operand = {.data = data, .type = NORMA_F64};
+  int64_t stride = DOUBLES;
+  for (int a = layer->axis_count - 1; a >= 0; a--) {
+    if (in_run(run, a) || layer->axes[a].length <= 1) continue;
+    operand.stride[a] = stride;
+    stride *= layer->axes[a].length;
+  }
+  return operand;
+}
+
+int64_t norma_run_count(const norma_layer *layer) {
+  norma_axes run = norma_reduction_make(layer, NORMA_UNITS).run;
+  int64_t length = norma_axes_length(layer, &run);
+  return length > 0 ? norma_layer_elements(layer) / length : 0;
+}
+
+size_t norma_run_sums_bytes(const norma_layer *layer) {
+  if (!norma_layer_has_affine(layer) || !norma_runs_agree(layer)) return 0;
+  return (size_t)norma_run_count(layer) * sizeof(norma_partial_sums);
+}
+
+norma_run_sums norma_run_sums_make(const norma_call *call, const norma_reduction *r, void *workspace) {
+  norma_operand operand = bind_runs(call->layer, &r->run, workspace);
+  norma_run_sums s = {.at = workspace};
+  s.kept = norma_walk_make(call->layer, &r->kept, &operand);
+  s.outer = norma_walk_make(call->layer, &r->outer, &operand);
+  s.middle = norma_walk_make(call->layer, &r->middle, &operand);
+  return s;
+}
+
+static norma_partial_sums *run_at(const norma_run_sums *s, int64_t kept, int64_t outer, int64_t middle) {
+  int64_t at = norma_walk_offset(&s->kept, kept) + norma_walk_offset(&s->outer, outer);
+  return s->at + (at + norma_walk_offset(&s->middle, middle)) / DOUBLES;
+}
+
+void norma_run_sums_put(const norma_run_sums *s, int64_t unit, int64_t outer, int64_t middle,
+                        const norma_partial *run) {
+  if (s->at) *run_at(s, unit, outer, middle) = (norma_partial_sums){run->first, run->second};
+}
+
+typedef struct job {
+  norma_run_sums runs;
+  int64_t outer, middle;
+  norma_walk dweight, dbias;
+} job;
+
+static void sum_params(void *context, int64_t begin, int64_t end) {
+  const job *j = context;
+  for (int64_t param = begin; param < end; param++) {
+    norma_partial total = {0};
+    for (int64_t o = 0; o < j->outer; o++) {
+      norma_partial sample = {0};
+      for (int64_t m = 0; m < j->middle; m++) {
+        const norma_partial_sums *run = run_at(&j->runs, param, o, m);
+        norma_partial_join(&sample, &(norma_partial){.first = run->first, .second = run->second});
+      }
+      norma_partial_join(&total, &sample);
+    }
+    double dweight = total.second.hi + total.second.lo, dbias = total.first.hi + total.first.lo;
+    if (j->dweight.data) norma_walk_scatter(&j->dweight, 0, param, 1, &dweight);
+    if (j->dbias.data) norma_walk_scatter(&j->dbias, 0, param, 1, &dbias);
+  }
+}
+
+void norma_params_from_runs(const norma_call *call, const norma_run_sums *runs) {
+  norma_reduction r = norma_reduction_make(call->layer, NORMA_PARAMS);
+  job j = {.runs = norma_run_sums_make(call, &r, runs->at)};
+  j.outer = norma_axes_length(call->layer, &r.outer);
+  j.middle = norma_axes_length(call->layer, &r.middle);
+  j.dweight = norma_walk_make(call->layer, &r.kept, &call->dweight);
+  j.dbias = norma_walk_make(call->layer, &r.kept, &call->dbias);
+  int64_t bytes = norma_run_count(call->layer) * (int64_t)sizeof(norma_partial_sums);
+  norma_parallel(call->threads, r.columns, 64, bytes, sum_params, &j);
+}
