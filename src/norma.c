@@ -257,7 +257,7 @@ static norma_status backward(const void *arguments, norma_error *error) {
   int64_t units = norma_layer_units(call.layer);
   norma_saved *own = (norma_saved *)workspace.doubles;
   norma_pair *means = (norma_pair *)(own + units);
-  if (!args->saved) norma_statistics(&call, own, NULL);
+  if (!args->saved) norma_forward_pass(&call, own, NULL, means + units); /* there is no y: only the statistics */
   norma_backward_pass(&call, args->saved ? args->saved : own, means, means + units);
   norma_workspace_close(&workspace);
   return NORMA_OK;

@@ -131,16 +131,17 @@ static void merge_units(void *context, int64_t begin, int64_t end) {
   int64_t per_plane = p->plan.width / p->plan.middle;
   for (int64_t u = begin; u < end; u++) {
     int64_t plane = u / per_plane, column = u % per_plane * p->plan.middle;
-    norma_moments total = {0};
+    norma_moments total = {0}, sample = {0};
     for (int64_t o = 0; o < p->plan.outer_count; o++) {
-      norma_moments sample = {0};
       for (int64_t m = 0; m < p->plan.middle; m++) {
         norma_moments run = {0};
         for (int64_t s = 0; s < p->plan.pieces_of_run; s++)
           norma_moments_join(&run, partial_at(p, plane, o, s, column + m));
         norma_moments_join(&sample, &run);
       }
+      if ((o + 1) % p->plan.outer_middle) continue;
       norma_moments_join(&total, &sample);
+      sample = (norma_moments){0};
     }
     norma_finish_unit(&p->outputs, unit_of(p, plane, column), &total);
   }

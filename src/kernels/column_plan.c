@@ -43,13 +43,19 @@ bool norma_column_plan_make(norma_column_plan *p, const norma_call *call, const 
   p->columns = find_columns(layer, &r, &call->x, also);
   for (int i = 0; i < r.kept.count; i++)
     if (!contains(&p->columns, r.kept.index[i])) append(&p->planes, r.kept.index[i]);
-  for (int i = 0; i < r.middle.count; i++) /* the middle level is the innermost columns, or has one position */
-    if (layer->axes[r.middle.index[i]].length > 1 && !contains(&p->columns, r.middle.index[i])) return false;
-  p->middle = norma_axes_length(layer, &r.middle);
-  for (int i = 0, left = (int)0; i < p->columns.count; i++) {
-    left += contains(&r.middle, p->columns.index[i]);
-    if (left > 0 && !contains(&r.middle, p->columns.index[i])) return false;
+  /* The middle level is the innermost columns, or none of them. */
+  int inside = 0;
+  for (int i = 0; i < p->columns.count; i++) {
+    bool is_middle = contains(&r.middle, p->columns.index[i]);
+    if (inside > 0 && !is_middle) return false;
+    inside += is_middle;
   }
+  int lengths = 0;
+  for (int i = 0; i < r.middle.count; i++) lengths += layer->axes[r.middle.index[i]].length > 1;
+  if (inside > 0 && inside != lengths) return false;
+  p->middle = inside > 0 ? norma_axes_length(layer, &r.middle) : 1;
+  p->outer_middle = inside > 0 ? 1 : norma_axes_length(layer, &r.middle);
+  for (int i = 0; i < r.middle.count && inside == 0; i++) append(&p->outer, r.middle.index[i]);
   p->plane_count = norma_axes_length(layer, &p->planes);
   p->width = norma_axes_length(layer, &p->columns);
   p->outer_count = norma_axes_length(layer, &p->outer);

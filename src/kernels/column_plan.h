@@ -6,14 +6,15 @@
 #include "vector.h"
 
 /*
- * All axes but the run and the outer level are either COLUMNS, next to each other in memory, or PLANES. A unit is a
- * column, or `middle` of them; each has `outer` runs of `run` rows.
+ * The axes that are kept are either COLUMNS, next to each other in memory, or PLANES. A unit (or a parameter) is a
+ * column, or `middle` of them; each has outer_count runs of `rows`.
  */
 typedef struct norma_column_plan {
   const norma_call *call;
   const norma_kernels *kernels;
   norma_axes planes, columns, outer, run;
-  int64_t plane_count, width, outer_count, rows, middle;
+  int64_t plane_count, width, rows, middle;
+  int64_t outer_count, outer_middle; /* the middle level may be outside the columns: the last factor of outer_count */
   int64_t pieces_of_run; /* stretches */
   norma_walk unit_planes, unit_columns; /* the unit of a plane and column, in norma_saved */
 } norma_column_plan;

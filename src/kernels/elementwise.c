@@ -250,13 +250,19 @@ void norma_apply_backward(const norma_call *call, const norma_saved *saved, cons
                  backward_range, &j);
 }
 
-void norma_param_pass(const norma_call *call, const norma_saved *saved) { norma_param_gradients(call, saved); }
+void norma_param_pass(const norma_call *call, const norma_saved *saved, void *workspace) {
+  if (!norma_column_params(call, saved, workspace)) norma_param_gradients(call, saved);
+}
 
-size_t norma_backward_scratch(const norma_layer *layer) { return norma_run_sums_bytes(layer); }
+size_t norma_backward_scratch(const norma_layer *layer) {
+  size_t statistics = norma_column_workspace(layer), sums = norma_column_sums_bytes(layer);
+  return statistics > sums ? statistics : sums;
+}
 
 void norma_backward_pass(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace) {
   bool plain = norma_is_single(call) && !call->activation && !call->after.data && !call->dafter.data && !call->dsum.data;
   if (plain && norma_row_backward(call, saved, means, workspace)) return;
+  if (plain && norma_column_backward(call, saved, means, workspace)) return;
   norma_param_gradients(call, saved);
   if (!call->dx.data && !call->dafter.data) return;
   bool through = call->dx.data && !call->given_var.data; /* through the statistics */

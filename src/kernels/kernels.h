@@ -147,6 +147,7 @@ void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moment
 size_t norma_column_workspace(const norma_layer *layer);
 /* The whole backward pass, likewise; statistics are known. */
 bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace);
+bool norma_column_backward(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace);
 void norma_backward_pass(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace);
 size_t norma_backward_scratch(const norma_layer *layer);
 /* Whether float32 arithmetic is the definition of y: everywhere but in float64 data and AdaIN. */

@@ -126,7 +126,7 @@ bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_
   b.plan.stream = call->dx.data && norma_streams(call);
   bool params = call->dweight.data || call->dbias.data, together = norma_runs_agree(call->layer);
   if (params && together) b.runs = norma_run_sums_make(call, &b.plan.r, workspace);
-  if (params && !together) norma_param_pass(call, saved);
+  if (params && !together) norma_param_pass(call, saved, workspace);
   if (call->dx.data || b.runs.at) {
     norma_parallel(call->threads, b.plan.r.columns, b.plan.grain, norma_pass_bytes(call, 3), backward_units, &b);
     if (b.runs.at) norma_params_from_runs(call, &b.runs);

@@ -71,18 +71,17 @@ int64_t norma_run_count(const norma_layer *layer) {
   return length > 0 ? norma_layer_elements(layer) / length : 0;
 }
 
-size_t norma_run_sums_bytes(const norma_layer *layer) {
-  if (!norma_layer_has_affine(layer) || !norma_runs_agree(layer)) return 0;
-  return (size_t)norma_run_count(layer) * sizeof(norma_partial_sums);
+static norma_run_sums walk_runs(const norma_call *call, const norma_reduction *r, const norma_operand *operand) {
+  norma_run_sums s = {.at = (norma_partial_sums *)operand->data};
+  s.kept = norma_walk_make(call->layer, &r->kept, operand);
+  s.outer = norma_walk_make(call->layer, &r->outer, operand);
+  s.middle = norma_walk_make(call->layer, &r->middle, operand);
+  return s;
 }
 
 norma_run_sums norma_run_sums_make(const norma_call *call, const norma_reduction *r, void *workspace) {
   norma_operand operand = bind_runs(call->layer, &r->run, workspace);
-  norma_run_sums s = {.at = workspace};
-  s.kept = norma_walk_make(call->layer, &r->kept, &operand);
-  s.outer = norma_walk_make(call->layer, &r->outer, &operand);
-  s.middle = norma_walk_make(call->layer, &r->middle, &operand);
-  return s;
+  return walk_runs(call, r, &operand);
 }
 
 static norma_partial_sums *run_at(const norma_run_sums *s, int64_t kept, int64_t outer, int64_t middle) {
@@ -120,8 +119,14 @@ static void sum_params(void *context, int64_t begin, int64_t end) {
 }
 
 void norma_params_from_runs(const norma_call *call, const norma_run_sums *runs) {
+  norma_axes run = norma_reduction_make(call->layer, NORMA_UNITS).run;
+  norma_operand operand = bind_runs(call->layer, &run, runs->at);
+  norma_params_from(call, &operand);
+}
+
+void norma_params_from(const norma_call *call, const norma_operand *sums) {
   norma_reduction r = norma_reduction_make(call->layer, NORMA_PARAMS);
-  job j = {.runs = norma_run_sums_make(call, &r, runs->at)};
+  job j = {.runs = walk_runs(call, &r, sums)};
   j.outer = norma_axes_length(call->layer, &r.outer);
   j.middle = norma_axes_length(call->layer, &r.middle);
   j.dweight = norma_walk_make(call->layer, &r.kept, &call->dweight);

@@ -106,13 +106,16 @@ typedef struct norma_run_sums {
   norma_walk kept, outer, middle;
 } norma_run_sums;
 int64_t norma_run_count(const norma_layer *layer);
-size_t norma_run_sums_bytes(const norma_layer *layer);
 norma_run_sums norma_run_sums_make(const norma_call *call, const norma_reduction *r, void *workspace);
 void norma_run_sums_put(const norma_run_sums *s, int64_t unit, int64_t outer, int64_t middle,
                         const norma_partial *run);
 void norma_params_from_runs(const norma_call *call, const norma_run_sums *runs);
+/* dweight and dbias from the sums of runs, norma_partial_sums that stand where the operand says. */
+void norma_params_from(const norma_call *call, const norma_operand *sums);
 /* dweight and dbias in a pass of their own, by whatever kernel fits. */
-void norma_param_pass(const norma_call *call, const norma_saved *saved);
+void norma_param_pass(const norma_call *call, const norma_saved *saved, void *workspace);
+bool norma_column_params(const norma_call *call, const norma_saved *saved, void *workspace);
+size_t norma_column_sums_bytes(const norma_layer *layer);
 
 /* One column at most this far at a time: the accumulators of a block of columns stay in the first-level cache. */
 enum { NORMA_COLUMNS = 256 };

@@ -1,0 +1,270 @@
+/* The backward pass where units are neighbouring columns: the sums of every run, then those of units and parameters,
+ * then dx row after row. Also the gradients of parameters that are columns while units are rows, as in layer norm. */
+#include "column_plan.h"
+
+#include <math.h>
+
+typedef struct pass {
+  norma_column_plan plan;
+  norma_column_view x, dy, dx, weight;
+  const norma_saved *saved;
+  norma_pair *means;
+  bool varies;        /* the weight changes along a run: with the row */
+  bool by_row;        /* the unit changes with the row, not with the column */
+  int64_t row_doubles; /* then: from one row's norma_saved to the next */
+  norma_walk row_planes, row_outer;
+  norma_partial_sums *pieces; /* [piece of the run][plane][outer][column] */
+  norma_walk dweight_planes, dweight_columns, dbias_planes, dbias_columns;
+  int64_t rows_at_once;
+  bool stream;
+} pass;
+
+enum { CHUNK_BYTES = 1 << 19, WIDE = 2 * NORMA_COLUMNS };
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static int64_t unit_of(const pass *p, int64_t plane, int64_t column) {
+  return norma_walk_offset(&p->plan.unit_planes, plane) + norma_walk_offset(&p->plan.unit_columns, column);
+}
+
+static norma_partial_sums *piece_at(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t column) {
+  int64_t item = (piece * p->plan.plane_count + plane) * p->plan.outer_count + outer;
+  return p->pieces + item * p->plan.width + column;
+}
+
+static double one(norma_type type, const void *at) {
+  double value;
+  norma_load(type, at, 0, &value, 1);
+  return value;
+}
+
+static double weight_at(const pass *p, int64_t plane, int64_t outer, int64_t row, int64_t column) {
+  const char *at = norma_column_at(&p->weight, plane, outer, row, column);
+  return at ? one(NORMA_F32, at) + p->plan.call->weight_offset : 1;
+}
+
+/* The first q of a unit: of its first run's first row. */
+static double pivot_of(const pass *p, int64_t plane, int64_t column) {
+  return one(p->plan.call->type, norma_column_at(&p->dy, plane, 0, 0, column)) * weight_at(p, plane, 0, 0, column);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- sums --- */
+
+/* Columns first .. first + n - 1, n <= NORMA_COLUMNS, of one piece of a run. */
+static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t first, int64_t n) {
+  double mean[NORMA_COLUMNS], mean_lo[NORMA_COLUMNS], rstd[NORMA_COLUMNS], pivot[NORMA_COLUMNS] = {0};
+  double sum[2 * NORMA_COLUMNS];
+  int64_t row = piece * NORMA_STRETCH, rows = smaller(p->plan.rows - row, NORMA_STRETCH);
+  norma_slopes s = {.mean = mean, .mean_lo = mean_lo, .rstd = rstd, .weight_row = p->weight.row_stride};
+  if (p->by_row) {
+    int64_t at = norma_walk_offset(&p->row_planes, plane) + norma_walk_offset(&p->row_outer, outer);
+    const double *unit = &p->saved->mean + at + row * p->row_doubles;
+    s.mean = unit, s.mean_lo = unit + 1, s.rstd = unit + 2;
+    s.unit_step = p->row_doubles;
+  }
+  for (int64_t c = 0; c < n && !p->by_row; c++) {
+    const norma_saved *unit = &p->saved[unit_of(p, plane, first + c)];
+    mean[c] = unit->mean, mean_lo[c] = unit->mean_lo, rstd[c] = unit->rstd;
+    if (p->varies) pivot[c] = pivot_of(p, plane, first + c);
+  }
+  for (int64_t c = n; c % 4 && !p->by_row; c++) mean[c] = mean_lo[c] = rstd[c] = 0;
+  if (p->varies) s.weight = (const float *)norma_column_at(&p->weight, plane, outer, row, first);
+  s.weight_offset = p->plan.call->weight_offset;
+  p->plan.kernels->column_gradients(p->plan.call->type, &s, p->by_row, norma_column_at(&p->x, plane, outer, row, first),
+                                    p->x.row_stride, norma_column_at(&p->dy, plane, outer, row, first),
+                                    p->dy.row_stride, rows, n, pivot, sum);
+  for (int64_t c = 0; c < n; c++) {
+    bool bad = !p->by_row && isnan(rstd[c]);
+    *piece_at(p, plane, outer, piece, first + c) =
+        (norma_partial_sums){{bad ? NAN : sum[c], 0}, {bad ? NAN : sum[n + c], 0}};
+  }
+}
+
+static void sum_items(void *context, int64_t begin, int64_t end) {
+  const pass *p = context;
+  int64_t blocks = (p->plan.width + WIDE - 1) / WIDE;
+  for (int64_t item = begin; item < end; item++) {
+    int64_t first = item % blocks * WIDE, at = item / blocks, piece = at % p->plan.pieces_of_run;
+    int64_t last = smaller(first + WIDE, p->plan.width);
+    at /= p->plan.pieces_of_run;
+    for (int64_t c = first; c < last; c += NORMA_COLUMNS)
+      sum_piece(p, at / p->plan.outer_count, at % p->plan.outer_count, piece, c, smaller(last - c, NORMA_COLUMNS));
+  }
+}
+
+/* The pieces of a run become the first of them. */
+static void join_pieces(void *context, int64_t begin, int64_t end) {
+  const pass *p = context;
+  int64_t runs = p->plan.plane_count * p->plan.outer_count * p->plan.width;
+  for (int64_t r = begin; r < end; r++)
+    for (int64_t s = 1; s < p->plan.pieces_of_run; s++) {
+      norma_sum_add(&p->pieces[r].first, p->pieces[s * runs + r].first);
+      norma_sum_add(&p->pieces[r].second, p->pieces[s * runs + r].second);
+    }
+}
+
+static void sum_all(pass *p) {
+  const norma_column_plan *plan = &p->plan;
+  int64_t runs = plan->plane_count * plan->outer_count, blocks = (plan->width + WIDE - 1) / WIDE;
+  norma_parallel(plan->call->threads, runs * plan->pieces_of_run * blocks, 1, norma_pass_bytes(plan->call, 2),
+                 sum_items, p);
+  if (plan->pieces_of_run > 1)
+    norma_parallel(plan->call->threads, runs * plan->width, 64, runs * plan->width * 64, join_pieces, p);
+}
+
+/* Sums over the runs of a column (or the middle ones of a unit); where they are a unit's, the weight comes in here. */
+static norma_partial sum_runs(const pass *p, int64_t plane, int64_t column, bool weigh, double pivot) {
+  norma_partial total = {0}, sample = {0};
+  for (int64_t o = 0; o < p->plan.outer_count; o++) {
+    for (int64_t m = 0; m < p->plan.middle; m++) {
+      const norma_partial_sums *at = piece_at(p, plane, o, 0, column + m);
+      norma_partial run = {.first = at->first, .second = at->second};
+      if (weigh) norma_weigh_run(&run, weight_at(p, plane, o, 0, column + m), (double)p->plan.rows, pivot);
+      norma_partial_join(&sample, &run);
+    }
+    if ((o + 1) % p->plan.outer_middle) continue;
+    norma_partial_join(&total, &sample);
+    sample = (norma_partial){0};
+  }
+  return total;
+}
+
+static void unit_means(void *context, int64_t begin, int64_t end) {
+  const pass *p = context;
+  int64_t per_plane = p->plan.width / p->plan.middle;
+  for (int64_t u = begin; u < end; u++) {
+    int64_t plane = u / per_plane, column = u % per_plane * p->plan.middle;
+    double pivot = pivot_of(p, plane, column);
+    norma_partial total = sum_runs(p, plane, column, !p->varies, pivot);
+    p->means[unit_of(p, plane, column)] = norma_unit_means(p->plan.call, pivot, &total);
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------------------ dx --- */
+
+static void write_rows(const pass *p, int64_t plane, int64_t outer, int64_t first, int64_t rows, int64_t column,
+                       int64_t n) {
+  double mean[NORMA_TILE], mean_lo[NORMA_TILE], rstd[NORMA_TILE], q[NORMA_TILE], q_xhat[NORMA_TILE];
+  for (int64_t c = 0; c < n; c++) {
+    int64_t unit = unit_of(p, plane, column + c);
+    mean[c] = p->saved[unit].mean, mean_lo[c] = p->saved[unit].mean_lo, rstd[c] = p->saved[unit].rstd;
+    if (p->means) q[c] = p->means[unit].q, q_xhat[c] = p->means[unit].q_xhat;
+  }
+  norma_slopes s = {.mean = mean, .mean_lo = mean_lo, .rstd = rstd, .unit_step = 1};
+  if (p->means) s.q = q, s.q_xhat = q_xhat;
+  s.weight = (const float *)norma_column_at(&p->weight, plane, outer, first, column);
+  s.weight_step = p->weight.column_stride;
+  s.weight_row = p->weight.row_stride;
+  s.weight_offset = p->plan.call->weight_offset;
+  norma_rows r = {.rows = rows, .n = n, .x_stride = p->x.row_stride, .dy_stride = p->dy.row_stride};
+  r.y_stride = p->dx.row_stride;
+  r.x = norma_column_at(&p->x, plane, outer, first, column);
+  r.dy = norma_column_at(&p->dy, plane, outer, first, column);
+  r.y = norma_column_at(&p->dx, plane, outer, first, column);
+  p->plan.kernels->backward(p->plan.call->type, &s, &r, p->stream, NULL);
+}
+
+static int64_t chunks_of(const pass *p) { return (p->plan.rows + p->rows_at_once - 1) / p->rows_at_once; }
+
+static void write_chunks(void *context, int64_t begin, int64_t end) {
+  const pass *p = context;
+  int64_t chunks = chunks_of(p);
+  for (int64_t i = begin; i < end; i++) {
+    int64_t row = i % chunks * p->rows_at_once, at = i / chunks, rows = smaller(p->plan.rows - row, p->rows_at_once);
+    for (int64_t c = 0; c < p->plan.width; c += NORMA_TILE)
+      write_rows(p, at / p->plan.outer_count, at % p->plan.outer_count, row, rows, c,
+                 smaller(p->plan.width - c, NORMA_TILE));
+  }
+  if (p->stream) p->plan.kernels->fence();
+}
+
+/* -------------------------------------------------------------------------------------------------- the whole pass --- */
+
+size_t norma_column_sums_bytes(const norma_layer *layer) {
+  norma_axes unit = norma_reduction_make(layer, NORMA_UNITS).run, param = norma_reduction_make(layer, NORMA_PARAMS).run;
+  int64_t runs[2] = {norma_axes_length(layer, &unit), norma_axes_length(layer, &param)}, most = 0;
+  for (int i = 0; i < 2; i++) {
+    if (runs[i] == 0) continue;
+    int64_t pieces = (runs[i] + NORMA_STRETCH - 1) / NORMA_STRETCH, count = norma_layer_elements(layer) / runs[i];
+    if (count * pieces > most) most = count * pieces;
+  }
+  return (size_t)most * sizeof(norma_partial_sums);
+}
+
+static void params_from_columns(void *context, int64_t begin, int64_t end) {
+  const pass *p = context;
+  const norma_call *call = p->plan.call;
+  for (int64_t i = begin; i < end; i++) {
+    int64_t plane = i / p->plan.width, column = i % p->plan.width;
+    norma_partial total = sum_runs(p, plane, column, false, 0);
+    double dweight = total.second.hi + total.second.lo, dbias = total.first.hi + total.first.lo;
+    norma_walk_scatter(&p->dweight_columns, norma_walk_offset(&p->dweight_planes, plane), column, call->dweight.data != 0,
+                       &dweight);
+    norma_walk_scatter(&p->dbias_columns, norma_walk_offset(&p->dbias_planes, plane), column, call->dbias.data != 0,
+                       &dbias);
+  }
+}
+
+/* Parameters that are columns, units that are rows. */
+bool norma_column_params(const norma_call *call, const norma_saved *saved, void *workspace) {
+  pass p = {.saved = saved, .pieces = workspace, .by_row = true};
+  if (!norma_column_plan_make(&p.plan, call, &call->dy, NORMA_PARAMS) || p.plan.middle > 1) return false;
+  if (!norma_column_view_make(&p.plan, &call->x, &p.x) || !norma_column_view_make(&p.plan, &call->dy, &p.dy))
+    return false;
+  norma_operand units = norma_bind_doubles(call->layer, &saved->mean, sizeof *saved / sizeof(double));
+  norma_walk rows = norma_walk_make(call->layer, &p.plan.run, &units);
+  norma_walk columns = norma_walk_make(call->layer, &p.plan.columns, &units);
+  if (rows.count > 1 || columns.count > 1 || (columns.count == 1 && columns.stride[0] != 0)) return false;
+  p.row_doubles = rows.count ? rows.stride[0] : 0;
+  p.row_planes = norma_walk_make(call->layer, &p.plan.planes, &units);
+  p.row_outer = norma_walk_make(call->layer, &p.plan.outer, &units);
+  p.dweight_planes = norma_walk_make(call->layer, &p.plan.planes, &call->dweight);
+  p.dweight_columns = norma_walk_make(call->layer, &p.plan.columns, &call->dweight);
+  p.dbias_planes = norma_walk_make(call->layer, &p.plan.planes, &call->dbias);
+  p.dbias_columns = norma_walk_make(call->layer, &p.plan.columns, &call->dbias);
+  sum_all(&p);
+  int64_t params = p.plan.plane_count * p.plan.width;
+  norma_parallel(call->threads, params, 64, params * p.plan.outer_count * (int64_t)sizeof(norma_partial_sums),
+                 params_from_columns, &p);
+  return true;
+}
+
+/* Parameters whose runs are the units' runs: from the pieces, in the parameters' own order. */
+static void params_from_units(const pass *p) {
+  const norma_call *call = p->plan.call;
+  norma_operand operand = {.data = (char *)p->pieces, .type = NORMA_F64};
+  int64_t stride = sizeof(norma_partial_sums) / sizeof(double);
+  const norma_axes *order[3] = {&p->plan.columns, &p->plan.outer, &p->plan.planes};
+  for (int k = 0; k < 3; k++)
+    for (int i = order[k]->count - 1; i >= 0; i--) {
+      int a = order[k]->index[i];
+      operand.stride[a] = stride;
+      stride *= call->layer->axes[a].length;
+    }
+  norma_params_from(call, &operand);
+}
+
+bool norma_column_backward(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace) {
+  bool given = call->given_var.data, params = call->dweight.data || call->dbias.data;
+  bool together = params && norma_runs_agree(call->layer);
+  pass p = {.saved = saved, .means = given ? NULL : means, .pieces = workspace, .varies = norma_weight_varies(call)};
+  if (!norma_column_plan_make(&p.plan, call, &call->dy, NORMA_UNITS)) return false;
+  if (!norma_column_view_make(&p.plan, &call->x, &p.x) || !norma_column_view_make(&p.plan, &call->dy, &p.dy) ||
+      !norma_column_view_make(&p.plan, &call->dx, &p.dx) || !norma_column_view_make(&p.plan, &call->weight, &p.weight))
+    return false;
+  if (p.weight.column_stride & ~(int64_t)1 || (call->dx.data && p.dx.column_stride != 1)) return false;
+  if (p.varies && p.weight.column_stride != 0) return false;
+  p.stream = call->dx.data && norma_streams(call);
+  if (params && !together) norma_param_pass(call, saved, workspace);
+  bool through = call->dx.data && !given;
+  if (through || together) sum_all(&p);
+  if (together) params_from_units(&p);
+  if (!call->dx.data) return true;
+  if (through)
+    norma_parallel(call->threads, norma_layer_units(call->layer), 64,
+                   norma_run_count(call->layer) * (int64_t)sizeof(norma_partial_sums), unit_means, &p);
+  p.rows_at_once = CHUNK_BYTES / (p.plan.width * p.x.size) + 1;
+  int64_t chunks = p.plan.plane_count * p.plan.outer_count * chunks_of(&p);
+  norma_parallel(call->threads, chunks, 1, norma_pass_bytes(call, 3), write_chunks, &p);
+  return true;
+}
