@@ -4,6 +4,7 @@
 #define NORMA_KERNELS_H
 
 #include "internal.h"
+#include "merge.h"
 
 /* ---------------------------------------------------------------------------------------------- rows, the tree --- */
 
@@ -55,16 +56,6 @@ void norma_walk_gather(const norma_walk *walk, int64_t offset, int64_t first, in
 void norma_walk_scatter(const norma_walk *walk, int64_t offset, int64_t first, int64_t n, const double *from);
 
 /* -------------------------------------------------------------------------------------------------- reductions --- */
-
-/* A sum held as hi + lo. */
-typedef struct norma_sum {
-  double hi, lo;
-} norma_sum;
-void norma_sum_add(norma_sum *into, norma_sum other);
-
-/* From sums of deviations and of their squares about a pivot; and Chan's merge, in the caller's float mode. */
-norma_moments norma_moments_about(double pivot, double deviations, double squares, int64_t count);
-void norma_moments_join(norma_moments *into, const norma_moments *other);
 
 /* What a stretch of positions, or any union of them in order, adds up to. A reduction uses one half or the other. */
 typedef struct norma_partial {
@@ -125,9 +116,6 @@ typedef struct norma_unit_outputs {
 } norma_unit_outputs;
 norma_unit_outputs norma_unit_outputs_make(const norma_call *call, norma_saved *saved, norma_moments *moments);
 void norma_finish_unit(const norma_unit_outputs *outputs, int64_t unit, const norma_moments *m);
-/* The pivot of a stretch is the middle one of three values; it is far if it costs precision. */
-double norma_middle_of(double a, double b, double c);
-bool norma_pivot_is_far(const norma_moments *about, double pivot);
 /* The moments of column 0 of a reduction whose view 0 is the data, in the caller's float mode. */
 norma_moments norma_column_moments(const norma_reduction *reduction);
 

@@ -21,12 +21,6 @@ typedef struct summer {
   norma_partial total;
 } summer;
 
-static double one(const norma_row_plan *p, const char *at) {
-  double value;
-  norma_load(p->call->type, at, 0, &value, 1);
-  return value;
-}
-
 static double weight_at(const norma_row_plan *p, const char *weight) {
   return weight ? (double)*(const float *)weight + p->call->weight_offset : 1;
 }
@@ -86,7 +80,7 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
 static void start_unit(const pass *b, int64_t unit, summer *s) {
   const norma_row_plan *p = &b->plan;
   s->total = (norma_partial){0};
-  s->pivot = one(p, norma_row_start(p, DY, unit, 0, 0)) * weight_at(p, norma_row_start(p, WEIGHT, unit, 0, 0));
+  s->pivot = norma_row_value(p, norma_row_start(p, DY, unit, 0, 0)) * weight_at(p, norma_row_start(p, WEIGHT, unit, 0, 0));
 }
 
 /* dx of units first .. first + write - 1, and the sums of the `measure` units after them. */

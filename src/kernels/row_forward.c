@@ -13,17 +13,11 @@ typedef struct pass {
   norma_unit_outputs outputs;
 } pass;
 
-static double one(norma_type type, const char *at) {
-  double value;
-  norma_load(type, at, 0, &value, 1);
-  return value;
-}
-
 /* The middle one of three values of a stretch, as in statistics.c. */
 static double pivot_of(const norma_row_plan *p, const char *x, int64_t n) {
-  norma_type type = p->call->type;
   if (p->call->layer->rms) return 0;
-  return norma_middle_of(one(type, x), one(type, x + (n - 1) / 2 * p->size), one(type, x + (n - 1) * p->size));
+  return norma_middle_of(norma_row_value(p, x), norma_row_value(p, x + (n - 1) / 2 * p->size),
+                         norma_row_value(p, x + (n - 1) * p->size));
 }
 
 static norma_moments stretch_moments(const norma_row_plan *p, const char *x, int64_t n, double pivot, double sum[2]) {

@@ -38,16 +38,3 @@ bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_
   p->grain = grain > 4 * p->block ? grain : 4 * p->block;
   return true;
 }
-
-static int64_t offset_of(const norma_walk *w, int64_t position) {
-  if (w->count == 0) return 0;
-  return w->count == 1 ? position * w->stride[0] : norma_walk_offset(w, position);
-}
-
-const char *norma_row_start(const norma_row_plan *p, int v, int64_t unit, int64_t outer, int64_t middle) {
-  const norma_walk *run = &p->r.view[v].run;
-  if (!run->data) return NULL;
-  int64_t at = offset_of(&p->r.view[v].kept, unit) + offset_of(&p->r.view[v].outer, outer) +
-               offset_of(&p->r.view[v].middle, middle);
-  return run->data + at * (run->type == NORMA_F64 ? 8 : run->type == NORMA_F32 ? 4 : 2);
-}

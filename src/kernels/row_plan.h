@@ -4,6 +4,8 @@
 
 #include "vector.h"
 
+#include <string.h>
+
 enum { NORMA_BLOCK_UNITS = 32 };
 
 typedef struct norma_row_plan {
@@ -21,7 +23,27 @@ typedef struct norma_row_plan {
 /* The first `rows` arrays are rows of elements, `params` more follow. False where a stride does not allow it. */
 bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_operand *const arrays[], int rows,
                          int params);
+static inline int64_t norma_row_offset(const norma_walk *w, int64_t position) {
+  if (w->count == 0) return 0;
+  return w->count == 1 ? position * w->stride[0] : norma_walk_offset(w, position);
+}
+
 /* Where a run of view v starts; NULL where there is no such array. */
-const char *norma_row_start(const norma_row_plan *p, int v, int64_t unit, int64_t outer, int64_t middle);
+static inline const char *norma_row_start(const norma_row_plan *p, int v, int64_t unit, int64_t outer, int64_t middle) {
+  const norma_walk *run = &p->r.view[v].run;
+  if (!run->data) return NULL;
+  int64_t at = norma_row_offset(&p->r.view[v].kept, unit) + norma_row_offset(&p->r.view[v].outer, outer) +
+               norma_row_offset(&p->r.view[v].middle, middle);
+  return run->data + at * (run->type == NORMA_F64 ? 8 : run->type == NORMA_F32 ? 4 : 2);
+}
+
+/* One element as float64. */
+static inline double norma_row_value(const norma_row_plan *p, const char *at) {
+  float single;
+  double value;
+  if (p->call->type == NORMA_F32) return memcpy(&single, at, sizeof single), (double)single;
+  norma_load(p->call->type, at, 0, &value, 1);
+  return value;
+}
 
 #endif

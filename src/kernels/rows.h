@@ -217,16 +217,22 @@ NORMA_INLINE void forward_rows(norma_type type, const norma_coefs *c, bool units
   sink_close(&out);
 }
 
-/* The variants that layers have most; the others look at the steps as they go. */
+/* The variants that layers have: parameters for each element, only weights, none. */
+NORMA_INLINE void forward_params(norma_type type, const norma_coefs *c, bool units, const norma_rows *rows, bool stream,
+                                 norma_ahead *ahead) {
+  bool weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
+  if (weights && biases) forward_rows(type, c, units, true, true, rows, stream, ahead);
+  else if (weights) forward_rows(type, c, units, true, false, rows, stream, ahead);
+  else if (biases) forward_rows(type, c, units, false, true, rows, stream, ahead);
+  else forward_rows(type, c, units, false, false, rows, stream, ahead);
+}
+
 static NORMA_TARGET void row_forward(norma_type type, const norma_coefs *c, const norma_rows *rows, bool stream,
                                      norma_ahead *ahead) {
-  bool units = c->unit_step, weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
-  if (type != NORMA_F32) forward_rows(type, c, units, weights, biases, rows, stream, ahead);
-  else if (units) forward_rows(NORMA_F32, c, true, weights, biases, rows, stream, NULL);
-  else if (weights && ahead) forward_rows(NORMA_F32, c, false, true, biases, rows, stream, ahead);
-  else if (weights) forward_rows(NORMA_F32, c, false, true, biases, rows, stream, NULL);
-  else if (!biases && ahead) forward_rows(NORMA_F32, c, false, false, false, rows, stream, ahead);
-  else forward_rows(NORMA_F32, c, false, false, biases, rows, stream, ahead);
+  if (type == NORMA_F32 && c->unit_step) forward_params(NORMA_F32, c, true, rows, stream, NULL);
+  else if (type == NORMA_F32) forward_params(NORMA_F32, c, false, rows, stream, ahead);
+  else if (c->unit_step) forward_params(type, c, true, rows, stream, NULL);
+  else forward_params(type, c, false, rows, stream, ahead);
 }
 
 /* ------------------------------------------------------------------------------------------------------ gradients --- */
@@ -297,9 +303,10 @@ NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool uni
 static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slopes, const void *x, const void *dy,
                                        int64_t n, double pivot, double sum[2]) {
   bool units = slopes->unit_step, weights = slopes->weight && slopes->weight_step;
-  if (type == NORMA_F32 && !units && !weights) gradients_row(NORMA_F32, slopes, false, false, x, dy, n, pivot, sum);
-  else if (type == NORMA_F32 && !units) gradients_row(NORMA_F32, slopes, false, true, x, dy, n, pivot, sum);
-  else gradients_row(type, slopes, units, weights, x, dy, n, pivot, sum);
+  if (!units && !weights) gradients_row(type, slopes, false, false, x, dy, n, pivot, sum);
+  else if (!units) gradients_row(type, slopes, false, true, x, dy, n, pivot, sum);
+  else if (!weights) gradients_row(type, slopes, true, false, x, dy, n, pivot, sum);
+  else gradients_row(type, slopes, true, true, x, dy, n, pivot, sum);
 }
 
 /* ------------------------------------------------------------------------------------------------------- backward --- */
@@ -383,12 +390,10 @@ NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool uni
 static NORMA_TARGET void row_backward(norma_type type, const norma_slopes *c, const norma_rows *rows, bool stream,
                                       norma_ahead *ahead) {
   bool units = c->unit_step, weights = c->weight && c->weight_step;
-  if (type != NORMA_F32) backward_rows(type, c, units, weights, rows, stream, ahead);
-  else if (units) backward_rows(NORMA_F32, c, true, weights, rows, stream, NULL);
-  else if (weights && ahead) backward_rows(NORMA_F32, c, false, true, rows, stream, ahead);
-  else if (weights) backward_rows(NORMA_F32, c, false, true, rows, stream, NULL);
-  else if (ahead) backward_rows(NORMA_F32, c, false, false, rows, stream, ahead);
-  else backward_rows(NORMA_F32, c, false, false, rows, stream, NULL);
+  if (units && weights) backward_rows(type, c, true, true, rows, stream, NULL);
+  else if (units) backward_rows(type, c, true, false, rows, stream, NULL);
+  else if (weights) backward_rows(type, c, false, true, rows, stream, ahead);
+  else backward_rows(type, c, false, false, rows, stream, ahead);
 }
 
 #endif

@@ -9,16 +9,6 @@ typedef struct measure {
   bool rms;
 } measure;
 
-double norma_middle_of(double a, double b, double c) {
-  double low = a < b ? a : b, high = a < b ? b : a;
-  return c < low ? low : c > high ? high : c;
-}
-
-bool norma_pivot_is_far(const norma_moments *about, double pivot) {
-  double away = about->mean - pivot;
-  return away * away * (double)about->count > 2 * about->m2;
-}
-
 /* The middle one of three positions: no single outlier becomes the pivot, and a constant has itself as pivot. */
 static double choose_pivot(const norma_walk *run, int64_t offset, int64_t first, int64_t n, double scale) {
   double v[3];

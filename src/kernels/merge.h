@@ -1,0 +1,69 @@
+/* Sums that keep their rounding errors, and what sets of numbers merge with. Inline: a run of 49 elements has several. */
+#ifndef NORMA_MERGE_H
+#define NORMA_MERGE_H
+
+#include "norma.h"
+
+#include <math.h>
+#include <stdbool.h>
+
+/* a + b = *sum + *error exactly (Knuth 1969, for operands of any size). */
+static inline void norma_two_sum(double a, double b, double *sum, double *error) {
+  double s = a + b, part = s - a;
+  *error = (a - (s - part)) + (b - part);
+  *sum = s;
+}
+
+/* A sum held as hi + lo. */
+typedef struct norma_sum {
+  double hi, lo;
+} norma_sum;
+
+static inline void norma_sum_add(norma_sum *into, norma_sum other) {
+  double error;
+  norma_two_sum(into->hi, other.hi, &into->hi, &error);
+  into->lo = isfinite(into->hi) ? into->lo + (error + other.lo) : 0; /* Inf - Inf must not turn an Inf into NaN */
+}
+
+/* From sums of deviations and of their squares about a pivot. */
+static inline norma_moments norma_moments_about(double pivot, double deviations, double squares, int64_t count) {
+  norma_moments moments = {.count = count};
+  double shift = deviations / (double)count;
+  norma_two_sum(pivot, shift, &moments.mean, &moments.mean_lo);
+  moments.m2 = squares - deviations * shift;
+  if (moments.m2 < 0) moments.m2 = 0;
+  return moments;
+}
+
+/* Chan's merge, in the caller's float mode. */
+static inline void norma_moments_join(norma_moments *into, const norma_moments *other) {
+  if (other->count == 0) return;
+  if (into->count == 0) {
+    *into = *other;
+    return;
+  }
+  double count = (double)into->count, share = (double)other->count / (double)(into->count + other->count);
+  double delta = (other->mean - into->mean) + (other->mean_lo - into->mean_lo);
+  double shift = into->mean_lo + delta * share;
+  norma_two_sum(into->mean, shift, &into->mean, &into->mean_lo);
+  norma_sum m2 = {into->m2, into->m2_lo};
+  norma_sum_add(&m2, (norma_sum){other->m2, other->m2_lo});
+  norma_sum_add(&m2, (norma_sum){delta * delta * (count * share), 0});
+  into->m2 = m2.hi;
+  into->m2_lo = m2.lo;
+  into->count += other->count;
+}
+
+/* The pivot of a stretch is the middle one of three values: no single outlier becomes it, and a constant has itself. */
+static inline double norma_middle_of(double a, double b, double c) {
+  double low = a < b ? a : b, high = a < b ? b : a;
+  return c < low ? low : c > high ? high : c;
+}
+
+/* Whether it lies more than sqrt(2) standard deviations from the mean, which would cost precision. */
+static inline bool norma_pivot_is_far(const norma_moments *about, double pivot) {
+  double away = about->mean - pivot;
+  return away * away * (double)about->count > 2 * about->m2;
+}
+
+#endif
