@@ -55,13 +55,13 @@ NORMA_INLINE const float *load_rest(norma_type type, const void *from, int64_t f
   int64_t whole = (n + NORMA_QUARTER - 1) & -(int64_t)NORMA_QUARTER;
   if (type == NORMA_F32) {
     const float *row = (const float *)from + first;
-    for (int64_t i = 0; i < n; i++) room[i] = row[i];
-    for (int64_t i = n; i < whole; i++) room[i] = 0;
+    if (whole == n) return row;
+    for (int i = 0; i < NORMA_QUARTER; i++) room[whole - NORMA_QUARTER + i] = 0;
+    memcpy(room, row, (size_t)n * sizeof *row);
     return room;
   }
-  const uint16_t *row = (const uint16_t *)from + first;
-  for (int64_t i = 0; i < n; i++) halves[i] = row[i];
-  for (int64_t i = n; i < NORMA_GROUP; i++) halves[i] = 0;
+  memset(halves, 0, sizeof halves);
+  memcpy(halves, (const uint16_t *)from + first, (size_t)n * sizeof *halves);
   return load_group(type, halves, 0, room);
 }
 

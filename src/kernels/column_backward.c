@@ -191,17 +191,23 @@ size_t norma_column_sums_bytes(const norma_layer *layer) {
   return (size_t)most * sizeof(norma_partial_sums);
 }
 
+/* Blocks of columns of a plane. */
 static void params_from_columns(void *context, int64_t begin, int64_t end) {
   const pass *p = context;
   const norma_call *call = p->plan.call;
+  int64_t blocks = (p->plan.width + NORMA_COLUMNS - 1) / NORMA_COLUMNS;
   for (int64_t i = begin; i < end; i++) {
-    int64_t plane = i / p->plan.width, column = i % p->plan.width;
-    norma_partial total = sum_runs(p, plane, column, false, 0);
-    double dweight = total.second.hi + total.second.lo, dbias = total.first.hi + total.first.lo;
-    norma_walk_scatter(&p->dweight_columns, norma_walk_offset(&p->dweight_planes, plane), column, call->dweight.data != 0,
-                       &dweight);
-    norma_walk_scatter(&p->dbias_columns, norma_walk_offset(&p->dbias_planes, plane), column, call->dbias.data != 0,
-                       &dbias);
+    double dweight[NORMA_COLUMNS], dbias[NORMA_COLUMNS];
+    int64_t plane = i / blocks, first = i % blocks * NORMA_COLUMNS, n = smaller(p->plan.width - first, NORMA_COLUMNS);
+    for (int64_t c = 0; c < n; c++) {
+      norma_partial total = sum_runs(p, plane, first + c, false, 0);
+      dweight[c] = total.second.hi + total.second.lo;
+      dbias[c] = total.first.hi + total.first.lo;
+    }
+    if (call->dweight.data)
+      norma_walk_scatter(&p->dweight_columns, norma_walk_offset(&p->dweight_planes, plane), first, n, dweight);
+    if (call->dbias.data)
+      norma_walk_scatter(&p->dbias_columns, norma_walk_offset(&p->dbias_planes, plane), first, n, dbias);
   }
 }
 
@@ -223,9 +229,9 @@ bool norma_column_params(const norma_call *call, const norma_saved *saved, void 
   p.dbias_planes = norma_walk_make(call->layer, &p.plan.planes, &call->dbias);
   p.dbias_columns = norma_walk_make(call->layer, &p.plan.columns, &call->dbias);
   sum_all(&p);
-  int64_t params = p.plan.plane_count * p.plan.width;
-  norma_parallel(call->threads, params, 64, params * p.plan.outer_count * (int64_t)sizeof(norma_partial_sums),
-                 params_from_columns, &p);
+  int64_t params = p.plan.plane_count * p.plan.width, blocks = (p.plan.width + NORMA_COLUMNS - 1) / NORMA_COLUMNS;
+  norma_parallel(call->threads, p.plan.plane_count * blocks, 1,
+                 params * p.plan.outer_count * (int64_t)sizeof(norma_partial_sums), params_from_columns, &p);
   return true;
 }
 

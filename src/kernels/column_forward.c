@@ -195,14 +195,16 @@ size_t norma_column_workspace(const norma_layer *layer) {
 }
 
 bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace) {
-  pass p = {.saved = saved, .partial = workspace};
+  pass p;
+  p.saved = saved;
+  p.partial = workspace;
   if (!norma_column_plan_make(&p.plan, call, call->y.data ? &call->y : &call->x, NORMA_UNITS)) return false;
   norma_column_plan *plan = &p.plan;
   if (!norma_column_view_make(plan, &call->x, &p.x) || !norma_column_view_make(plan, &call->y, &p.y) ||
       !norma_column_view_make(plan, &call->weight, &p.weight) || !norma_column_view_make(plan, &call->bias, &p.bias))
     return false;
   if (p.weight.column_stride & ~(int64_t)1 || p.bias.column_stride & ~(int64_t)1) return false;
-  p.outputs = norma_unit_outputs_make(call, saved, moments);
+  norma_unit_outputs_init(&p.outputs, call, saved, moments);
   p.stream = call->y.data && norma_streams(call);
   choose_tile(&p);
   int64_t tiles = plan->plane_count * ((plan->width + p.tile - 1) / p.tile), bytes = norma_pass_bytes(call, 2);

@@ -78,6 +78,8 @@ typedef struct norma_reduction {
 } norma_reduction;
 
 norma_reduction norma_reduction_make(const norma_layer *layer, norma_extent kept);
+/* The same in place. A reduction is large, and small calls feel it if one is cleared or copied. */
+void norma_reduction_init(norma_reduction *r, const norma_layer *layer, norma_extent kept);
 /* Adds an array that is read; returns its index among the views. */
 int norma_reduction_view(norma_reduction *reduction, const norma_operand *operand);
 
@@ -114,7 +116,8 @@ typedef struct norma_unit_outputs {
   norma_saved *saved;
   norma_moments *moments;
 } norma_unit_outputs;
-norma_unit_outputs norma_unit_outputs_make(const norma_call *call, norma_saved *saved, norma_moments *moments);
+void norma_unit_outputs_init(norma_unit_outputs *outputs, const norma_call *call, norma_saved *saved,
+                             norma_moments *moments);
 void norma_finish_unit(const norma_unit_outputs *outputs, int64_t unit, const norma_moments *m);
 /* The moments of column 0 of a reduction whose view 0 is the data, in the caller's float mode. */
 norma_moments norma_column_moments(const norma_reduction *reduction);

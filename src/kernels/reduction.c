@@ -4,21 +4,29 @@
 
 static void append(norma_axes *axes, int axis) { axes->index[axes->count++] = axis; }
 
-norma_reduction norma_reduction_make(const norma_layer *layer, norma_extent kept) {
-  norma_reduction r = {.layer = layer};
-  norma_axes by_level[3] = {{0}}; /* axes of dimension 0, of dimension 1, of the rest */
+void norma_reduction_init(norma_reduction *r, const norma_layer *layer, norma_extent kept) {
+  norma_axes by_level[3]; /* axes of dimension 0, of dimension 1, of the rest */
+  for (int i = 0; i < 3; i++) by_level[i].count = 0;
+  r->layer = layer;
+  r->views = 0;
+  r->kept.count = r->outer.count = r->middle.count = 0;
   for (int a = 0; a < layer->axis_count; a++) {
     int dim = layer->axes[a].dim;
-    if (norma_varies(&layer->axes[a], kept)) append(&r.kept, a);
+    if (norma_varies(&layer->axes[a], kept)) append(&r->kept, a);
     else append(&by_level[dim < 2 ? dim : 2], a);
   }
   /* The run is the innermost level that has more than one position: (n, c) without space is summed along n at once. */
   int run = 2;
   while (run > 0 && norma_axes_length(layer, &by_level[run]) == 1) run--;
-  r.run = by_level[run];
-  if (run > 0) r.outer = by_level[0];
-  if (run > 1) r.middle = by_level[1];
-  r.columns = norma_axes_length(layer, &r.kept);
+  r->run = by_level[run];
+  if (run > 0) r->outer = by_level[0];
+  if (run > 1) r->middle = by_level[1];
+  r->columns = norma_axes_length(layer, &r->kept);
+}
+
+norma_reduction norma_reduction_make(const norma_layer *layer, norma_extent kept) {
+  norma_reduction r;
+  norma_reduction_init(&r, layer, kept);
   return r;
 }
 

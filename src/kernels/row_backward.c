@@ -113,7 +113,11 @@ static void backward_units(void *context, int64_t begin, int64_t end) {
 }
 
 bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace) {
-  pass b = {.saved = saved, .means = means, .varies = norma_weight_varies(call)};
+  pass b;
+  b.saved = saved;
+  b.means = means;
+  b.varies = norma_weight_varies(call);
+  b.runs.at = NULL;
   const norma_operand *const arrays[] = {&call->x, &call->dy, &call->dx, &call->weight};
   if (!norma_row_plan_make(&b.plan, call, arrays, 3, 1)) return false;
   if (call->weight.data && b.plan.step[WEIGHT] != (b.varies ? 1 : 0)) return false;

@@ -104,7 +104,8 @@ static void forward_block(state *s, int64_t first, int write, int measure) {
 }
 
 static void forward_units(void *context, int64_t begin, int64_t end) {
-  state s = {.pass = context};
+  state s;
+  s.pass = context;
   const norma_row_plan *p = &s.pass->plan;
   int written = 0, measured;
   for (int64_t unit = begin; unit < end || written; unit += measured) {
@@ -122,10 +123,11 @@ static void forward_units(void *context, int64_t begin, int64_t end) {
 }
 
 bool norma_row_forward(const norma_call *call, norma_saved *saved, norma_moments *moments) {
-  pass f = {.saved = saved};
+  pass f;
+  f.saved = saved;
   const norma_operand *const arrays[] = {&call->x, &call->y, &call->weight, &call->bias};
   if (!norma_row_plan_make(&f.plan, call, arrays, 2, 2)) return false;
-  f.outputs = norma_unit_outputs_make(call, saved, moments);
+  norma_unit_outputs_init(&f.outputs, call, saved, moments);
   f.plan.stream = call->y.data && norma_streams(call);
   if (f.plan.given) norma_statistics(call, saved, moments);
   if (!f.plan.given || call->y.data)

@@ -15,9 +15,12 @@ static int64_t step_of(const norma_walk *run) {
 
 bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_operand *const arrays[], int rows,
                          int params) {
-  *p = (norma_row_plan){.call = call, .kernels = norma_kernels_best(), .given = call->given_var.data};
+  p->call = call;
+  p->kernels = norma_kernels_best();
+  p->given = call->given_var.data;
+  p->stream = false;
   p->size = (int64_t)norma_type_size(call->type);
-  p->r = norma_reduction_make(call->layer, NORMA_UNITS);
+  norma_reduction_init(&p->r, call->layer, NORMA_UNITS);
   for (int v = 0; v < rows + params; v++) norma_reduction_view(&p->r, arrays[v]);
   p->outer = norma_axes_length(call->layer, &p->r.outer);
   p->middle = norma_axes_length(call->layer, &p->r.middle);

@@ -88,13 +88,17 @@ static double rescue_scale(const norma_call *call, const norma_reduction *r, int
   return ldexp(1, exponent > 1000 ? -1000 : exponent < -1000 ? 1000 : -exponent);
 }
 
-norma_unit_outputs norma_unit_outputs_make(const norma_call *call, norma_saved *saved, norma_moments *moments) {
+void norma_unit_outputs_init(norma_unit_outputs *o, const norma_call *call, norma_saved *saved,
+                             norma_moments *moments) {
+  o->call = call;
+  o->saved = saved;
+  o->moments = moments;
+  o->mean.data = o->var.data = o->rstd.data = NULL;
+  if (!call->mean.data && !call->var.data && !call->rstd.data) return;
   norma_axes units = norma_reduction_make(call->layer, NORMA_UNITS).kept;
-  norma_unit_outputs o = {.call = call, .saved = saved, .moments = moments};
-  o.mean = norma_walk_make(call->layer, &units, &call->mean);
-  o.var = norma_walk_make(call->layer, &units, &call->var);
-  o.rstd = norma_walk_make(call->layer, &units, &call->rstd);
-  return o;
+  o->mean = norma_walk_make(call->layer, &units, &call->mean);
+  o->var = norma_walk_make(call->layer, &units, &call->var);
+  o->rstd = norma_walk_make(call->layer, &units, &call->rstd);
 }
 
 static void put(const norma_walk *to, int64_t unit, double value) {
@@ -163,7 +167,7 @@ void norma_statistics(const norma_call *call, norma_saved *saved, norma_moments 
   norma_reduction_view(&j.reduction, &call->x);
   j.given_mean = norma_walk_make(call->layer, units, &call->given_mean);
   j.given_var = norma_walk_make(call->layer, units, &call->given_var);
-  j.outputs = norma_unit_outputs_make(call, saved, moments);
+  norma_unit_outputs_init(&j.outputs, call, saved, moments);
   int64_t elements = norma_layer_unit_elements(call->layer);
   int64_t grain = elements < 4096 ? 4096 / (elements > 0 ? elements : 1) : 1;
   if (call->given_var.data)

@@ -51,7 +51,10 @@ int64_t norma_axes_length(const norma_layer *layer, const norma_axes *axes) {
 }
 
 norma_walk norma_walk_make(const norma_layer *layer, const norma_axes *axes, const norma_operand *operand) {
-  norma_walk walk = {.data = operand->data, .type = operand->type};
+  norma_walk walk; /* not cleared: only `count` entries are used */
+  walk.data = operand->data;
+  walk.type = operand->type;
+  walk.count = 0;
   for (int i = 0; i < axes->count; i++) {
     int64_t length = layer->axes[axes->index[i]].length, stride = operand->stride[axes->index[i]];
     if (length == 1) continue;
