@@ -65,7 +65,7 @@ static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece
   for (int64_t c = 0; c < n && !p->by_row; c++) {
     const norma_saved *unit = &p->saved[unit_of(p, plane, first + c)];
     mean[c] = unit->mean, mean_lo[c] = unit->mean_lo, rstd[c] = unit->rstd;
-    if (p->varies) pivot[c] = pivot_of(p, plane, first + c);
+    if (p->varies) pivot[c] = pivot_of(p, plane, (first + c) / p->plan.middle * p->plan.middle);
   }
   for (int64_t c = n; c % 4 && !p->by_row; c++) mean[c] = mean_lo[c] = rstd[c] = 0;
   if (p->varies) s.weight = (const float *)norma_column_at(&p->weight, plane, outer, row, first);

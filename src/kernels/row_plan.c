@@ -3,7 +3,7 @@
 
 /* Bytes of a unit's block: enough to amortize what is done once per block, little enough to stay in the second-level
  * cache until it is written. */
-enum { BLOCK_LEAST = 16384, BLOCK_MOST = 196608, SLAB_LEAST = 4096, PIECE_BYTES = 1 << 18 };
+enum { BLOCK_LEAST = 16384, BLOCK_MOST = 196608, SLAB_LEAST = 4096, PIECE_BYTES = 1 << 16 };
 
 static bool is_row(const norma_walk *run) { return run->count == 0 || (run->count == 1 && run->stride[0] == 1); }
 
@@ -36,8 +36,11 @@ bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_
   p->block = (int)(wanted < most ? wanted : most);
   if (p->block < 1) p->block = 1;
   if (p->block > NORMA_BLOCK_UNITS) p->block = NORMA_BLOCK_UNITS;
-  /* Pieces long enough that the first block of each, which hides nothing, is little. */
-  int64_t grain = PIECE_BYTES / p->unit_bytes;
-  p->grain = grain > 4 * p->block ? grain : 4 * p->block;
+  /* Pieces long enough that the first block of each, which hides nothing, is little, and enough for every thread; of a
+   * caller's pool the number is not known. */
+  int64_t pieces = call->threads && call->threads->run ? 32 : 4 * norma_num_threads();
+  int64_t grain = PIECE_BYTES / p->unit_bytes, share = p->r.columns / pieces;
+  if (grain < 4 * p->block) grain = 4 * p->block;
+  p->grain = grain > share ? grain : share;
   return true;
 }
