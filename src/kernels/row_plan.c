@@ -40,7 +40,7 @@ bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_
    * caller's pool the number is not known. */
   int64_t pieces = call->threads && call->threads->run ? 32 : 4 * norma_num_threads();
   int64_t grain = PIECE_BYTES / p->unit_bytes, share = p->r.columns / pieces;
-  if (grain < 4 * p->block) grain = 4 * p->block;
+  if (grain < p->block) grain = p->block;
   p->grain = grain > share ? grain : share;
   return true;
 }
