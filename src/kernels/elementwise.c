@@ -230,8 +230,8 @@ void norma_apply_forward(const norma_call *call, const norma_saved *saved) {
   norma_parallel(call->threads, norma_layer_elements(call->layer), GRAIN, norma_pass_bytes(call, 2), forward_range, &j);
 }
 
-/* About the size of a second-level cache and half: what is smaller may well be read again soon, and stays near. */
-enum { STREAM_BYTES = 1 << 20 };
+/* What is smaller may well be read again soon, and stays in the caches. */
+enum { STREAM_BYTES = 4 << 20 };
 
 bool norma_streams(const norma_call *call) {
   return norma_layer_elements(call->layer) >= STREAM_BYTES / (int64_t)norma_type_size(call->type);

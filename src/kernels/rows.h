@@ -136,7 +136,7 @@ NORMA_INLINE norma_coefs coefs_pad(const norma_coefs *c, coef_room *room, int64_
 }
 
 /* Loops of 64 over a function without branches, which the compiler turns into vectors. */
-NORMA_INLINE void activate_group(norma_activation activation, float *z) {
+static NORMA_TARGET __attribute__((noinline)) void activate_group(norma_activation activation, float *restrict z) {
   if (activation == NORMA_RELU)
     for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_relu_f32(z[i]);
   if (activation == NORMA_SILU)
@@ -162,7 +162,7 @@ NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shar
     bad = forward_quarter(&last, shared, units, weights, biases, 0, from + i, y + i, bad);
   }
   if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, first, from, NULL, y, n);
-  activate_group(c->activation, y);
+  if (c->activation) activate_group(c->activation, y);
   store_group(type, out, y, n);
 }
 
@@ -187,7 +187,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
     for (int k = 0; k < NORMA_GROUP; k += NORMA_QUARTER)
       bad = forward_quarter(c, &shared, units, weights, biases, i + k, from + k, to + k, bad);
     if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, i, from, NULL, to, NORMA_GROUP);
-    activate_group(c->activation, to);
+    if (c->activation) activate_group(c->activation, to);
     if (to == result) store_group(type, out, result, NORMA_GROUP);
     else out->to += sizeof result;
   }

@@ -1,4 +1,6 @@
 /* All templates for one instruction set, and its table; see simd.h. */
+#include "simd.h" /* first: it sets how the rest is compiled */
+
 #include "columns.h"
 #include "rows.h"
 
