@@ -73,8 +73,10 @@ static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece
   p->plan.kernels->column_gradients(p->plan.call->type, &s, p->by_row, norma_column_at(&p->x, plane, outer, row, first),
                                     p->x.row_stride, norma_column_at(&p->dy, plane, outer, row, first),
                                     p->dy.row_stride, rows, n, pivot, sum);
+  bool bad_row = false; /* a row that has a NaN poisons every column */
+  for (int64_t r = 0; r < rows && p->by_row; r++) bad_row = bad_row || isnan(s.rstd[r * s.unit_step]);
   for (int64_t c = 0; c < n; c++) {
-    bool bad = !p->by_row && isnan(rstd[c]);
+    bool bad = bad_row || (!p->by_row && isnan(rstd[c]));
     *piece_at(p, plane, outer, piece, first + c) =
         (norma_partial_sums){{bad ? NAN : sum[c], 0}, {bad ? NAN : sum[n + c], 0}};
   }

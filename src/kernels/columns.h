@@ -132,7 +132,6 @@ NORMA_INLINE void gradients_quarter(const column_views *v, const norma_slopes *p
       if (weights) q = quad_mul(q, quad_set((double)p->weight[(row + r) * p->weight_row] + p->weight_offset));
       q_xhat = quad_mul(q, quad_mul(quad_sub(quad_sub(x, mean), mean_lo), rstd));
       if (weights) q = quad_sub(q, pivot);
-      if (by_row) q = quad_add(q, quad_mul(rstd, zero)); /* a NaN reaches both sums */
     }
     lane_put(q_lane, r, q);
     lane_put(x_lane, r, q_xhat);
