@@ -43,10 +43,6 @@ NORMA_INLINE void prefetch_lines(lines_ahead *a, int lines) {
   }
 }
 
-NORMA_INLINE void lane_put(quad lane[4], int row, quad value) {
-  lane[row % 4] = row < 4 ? value : quad_add(lane[row % 4], value);
-}
-
 NORMA_INLINE void quarter_end(double *into, const quad lane[4]) {
   quad sum = quad_add(quad_add(lane[0], lane[1]), quad_add(lane[2], lane[3]));
   quad_store(into, quad_add(quad_load(into), sum));
@@ -62,17 +58,18 @@ NORMA_INLINE void columns_end(const column_sums *s, int64_t columns, double *sum
 
 /* ------------------------------------------------------------------------------------------------------- moments --- */
 
+/* The first 4 i rows of a quarter are in lanes 0 to 3, i times; lanes start at 0, which changes no sum. */
 NORMA_INLINE void moments_quarter(norma_type type, const void *x, int64_t at, int64_t stride, int rows, int64_t wide,
                                   quad pivot, double *first, double *second) {
-  quad d_lane[4], s_lane[4];
-#pragma GCC unroll 16
-  for (int r = 0; r < NORMA_QUARTER; r++) {
-    quad d = quad_set(0);
-    if (r < rows)
-      d = quad_sub(wide >= 4 ? load_quad(type, x, at + r * stride) : load_quad_rest(type, x, at + r * stride, wide),
-                   pivot);
-    lane_put(d_lane, r, d);
-    lane_put(s_lane, r, quad_mul(d, d));
+  quad zero = quad_set(0), d_lane[4] = {zero, zero, zero, zero}, s_lane[4] = {zero, zero, zero, zero};
+  for (int r = 0; r < rows; r += 4) {
+#pragma GCC unroll 4
+    for (int lane = 0; lane < 4; lane++, at += stride) {
+      if (rows < NORMA_QUARTER && r + lane >= rows) break;
+      quad d = quad_sub(wide >= 4 ? load_quad(type, x, at) : load_quad_rest(type, x, at, wide), pivot);
+      d_lane[lane] = quad_add(d_lane[lane], d);
+      s_lane[lane] = quad_add(s_lane[lane], quad_mul(d, d));
+    }
   }
   quarter_end(first, d_lane);
   quarter_end(second, s_lane);
@@ -115,26 +112,27 @@ typedef struct column_views {
 NORMA_INLINE void gradients_quarter(const column_views *v, const norma_slopes *p, bool by_row, bool weights, int64_t row,
                                     int rows, int64_t column, int64_t wide, quad pivot, double *first,
                                     double *second) {
-  quad q_lane[4], x_lane[4], zero = quad_set(0);
+  quad zero = quad_set(0), q_lane[4] = {zero, zero, zero, zero}, x_lane[4] = {zero, zero, zero, zero};
   quad mean = zero, mean_lo = zero, rstd = zero;
+  int64_t at = row * v->x_stride + column, dy_at = row * v->dy_stride + column, unit = row * p->unit_step;
   if (!by_row) {
     mean = quad_load(p->mean + column), mean_lo = quad_load(p->mean_lo + column), rstd = quad_load(p->rstd + column);
   }
-#pragma GCC unroll 16
-  for (int r = 0; r < NORMA_QUARTER; r++) {
-    quad q = zero, q_xhat = zero;
-    if (r < rows) {
-      int64_t at = (row + r) * v->x_stride + column, dy_at = (row + r) * v->dy_stride + column;
+  for (int r = 0; r < rows; r += 4) {
+#pragma GCC unroll 4
+    for (int lane = 0; lane < 4; lane++) {
+      if (rows < NORMA_QUARTER && r + lane >= rows) break;
       quad x = wide >= 4 ? load_quad(v->type, v->x, at) : load_quad_rest(v->type, v->x, at, wide);
-      q = wide >= 4 ? load_quad(v->type, v->dy, dy_at) : load_quad_rest(v->type, v->dy, dy_at, wide);
-      int64_t u = (row + r) * p->unit_step;
-      if (by_row) mean = quad_set(p->mean[u]), mean_lo = quad_set(p->mean_lo[u]), rstd = quad_set(p->rstd[u]);
-      if (weights) q = quad_mul(q, quad_set((double)p->weight[(row + r) * p->weight_row] + p->weight_offset));
-      q_xhat = quad_mul(q, quad_mul(quad_sub(quad_sub(x, mean), mean_lo), rstd));
-      if (weights) q = quad_sub(q, pivot);
+      quad q = wide >= 4 ? load_quad(v->type, v->dy, dy_at) : load_quad_rest(v->type, v->dy, dy_at, wide);
+      if (by_row) mean = quad_set(p->mean[unit]), mean_lo = quad_set(p->mean_lo[unit]), rstd = quad_set(p->rstd[unit]);
+      if (weights) q = quad_mul(q, quad_set((double)p->weight[(row + r + lane) * p->weight_row] + p->weight_offset));
+      quad q_xhat = quad_mul(q, quad_mul(quad_sub(quad_sub(x, mean), mean_lo), rstd));
+      q_lane[lane] = quad_add(q_lane[lane], weights ? quad_sub(q, pivot) : q);
+      x_lane[lane] = quad_add(x_lane[lane], q_xhat);
+      at += v->x_stride;
+      dy_at += v->dy_stride;
+      unit += p->unit_step;
     }
-    lane_put(q_lane, r, q);
-    lane_put(x_lane, r, q_xhat);
   }
   quarter_end(first, q_lane);
   quarter_end(second, x_lane);

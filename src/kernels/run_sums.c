@@ -27,11 +27,6 @@ bool norma_runs_agree(const norma_layer *layer) {
   return true;
 }
 
-void norma_partial_join(norma_partial *into, const norma_partial *piece) {
-  norma_sum_add(&into->first, piece->first);
-  norma_sum_add(&into->second, piece->second);
-}
-
 /* The sum of q - pivot is weight * sum(dy) - n * pivot. If q is constant both terms are roundings of the same number
  * (float32 products and their sums are exact in float64), so that the difference is exactly 0. */
 void norma_weigh_run(norma_partial *run, double weight, double n, double pivot) {
