@@ -22,7 +22,7 @@ static const char HELP[] =
     "\n"
     "  --random N  tries N problems of all kinds, also that layout, threads and the like do not change\n"
     "              the bits, and prints the string of each failure\n"
-    "  --checksums N  prints the instruction set in use and, of some twenty large problems and of N of\n"
+    "  --checksums N  prints the instruction set in use and, of some thirty large problems and of N of\n"
     "              --random, the checksum and the string. Every machine, every NORMA_ISA and these options,\n"
     "              which run all problems in one manner, give the same lines: --layout of inputs and outputs,\n"
     "              --threads (0: the default pool), --align\n"

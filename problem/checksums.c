@@ -34,6 +34,17 @@ static const char *const large_problems[] = {
     "adain:n2,c96,h41,w40,style=24x25,layout=nhwc,type=f16,dir=both",
     "norm:n61,c8,l641,pattern=[n] (g [k]) l,g=2,affine=g l,dir=both,data=offset:1e2",
     "instance:n3,c4,h161,w160,dir=both,stats=given,affine=n c",
+    /* In float64 nothing hides what another order of the sums would change. */
+    "layer:n301,d100,type=f64,dir=both,data=offset:1e2",
+    "layer:n31,d4097,type=f64,dir=both,data=offset:1e6",
+    "layer:n5,c96,h14,w13,axes=c,type=f64,dir=both",
+    "batch:n6,c5,h61,w63,type=f64,dir=both,data=offset:1e2",
+    "batch:n601,c65,type=f64,dir=both,data=scale:1e3",
+    "instance:n4,c9,h40,w41,type=f64,dir=both,data=offset:1e3",
+    "group:n4,c12,h30,w31,g=4,type=f64,dir=both,act=gelu_tanh",
+    "group:n4,c12,h30,w31,g=4,layout=nhwc,type=f64,dir=both",
+    "rms:n71,d785,type=f64,dir=both",
+    "adain:n2,c5,h63,w65,style=33x31,eps2=0,alpha=0.75,type=f64,dir=both",
 };
 enum { LARGE_PROBLEMS = sizeof large_problems / sizeof large_problems[0] };
 

@@ -218,7 +218,7 @@ enum { PROBLEM_AS_IT_SAYS = -1 };
 typedef struct problem_manner {
   int layout, threads, align;
 } problem_manner;
-/* Writes "CHECKSUM STRING" lines: those of some twenty large problems, then of the first `count` of the sweep `seed`.
+/* Writes "CHECKSUM STRING" lines: those of some thirty large problems, then of the first `count` of the sweep `seed`.
  * The string is the problem's own, so all manners, builds and machines give the same lines. */
 bool problem_checksums(FILE *to, uint64_t seed, int64_t count, const problem_manner *manner, norma_error *error);
 /* Elements of a tensor in logical order as float64; `to` has t->elements entries. */

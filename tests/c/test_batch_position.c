@@ -82,11 +82,14 @@ static void a_sample_in_a_batch_has_the_bits_it_has_alone(void **state) {
 
 static void assert_same_in_every_layout(const char *name, const norma_layer *layer, norma_type type, uint64_t *seed) {
   static const layout layouts[] = {LAYOUT_CHANNELS_LAST, LAYOUT_SLICED, LAYOUT_MISALIGNED};
-  bool large = norma_layer_elements(layer) > 200000; /* these are slow: the last layout is for the small ones */
+  bool large = norma_layer_elements(layer) > 100000, rows = layer->ndim < 3; /* channels last, rows are contiguous */
   trial t = trial_new(layer, type, seed, 100, 1);
   outcome expected = trial_run(&t, &plain);
-  for (size_t i = 0; i < COUNT(layouts) - large; i++) {
+  for (size_t i = 0; i < COUNT(layouts); i++) {
     layout l = layouts[i];
+    if (large && l != (rows ? LAYOUT_SLICED : LAYOUT_CHANNELS_LAST)) { /* it takes long */
+      continue;
+    }
     problem_is("%s of %lld x %lld x %lld, %s, %s", name, (long long)layer->shape[0], (long long)layer->shape[1],
                (long long)(layer->ndim > 2 ? layer->shape[2] : 1), norma_type_name(type), layout_name(l));
     outcome got = trial_run(&t, &(manner){.x = l, .y = l, .dy = l, .dx = l, .use_saved = (int)i & 1});
