@@ -1,5 +1,5 @@
-/* `norma check --checksums 1000 --seed 1` without the command and its libraries, so that it builds for other processors:
- * the first line is the instruction set in use, the others are the same everywhere. */
+/* `norma check --checksums 1000 --seed 1` without the command and its libraries, so that it builds for other
+ * processors: the first line is the instruction set in use, the others are the same everywhere. */
 #include "problem.h"
 
 #include <stdlib.h>
