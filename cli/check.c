@@ -13,6 +13,7 @@
 static const char HELP[] =
     "usage: norma check [--json] PROBLEM...\n"
     "       norma check [--json] --random N [--seed S]\n"
+    "       norma check --checksums N [--seed S] [--layout L] [--threads T] [--align A]\n"
     "       norma check --table\n"
     "\n"
     "Runs the library on made-up data and compares every output with the reference (norma_reference_*).\n"
@@ -21,6 +22,10 @@ static const char HELP[] =
     "\n"
     "  --random N  tries N problems of all kinds, also that layout, threads and the like do not change\n"
     "              the bits, and prints the string of each failure\n"
+    "  --checksums N  prints the instruction set in use and, of some thirty large problems and of N of\n"
+    "              --random, the checksum and the string. Every machine, every NORMA_ISA and these options,\n"
+    "              which run all problems in one manner, give the same lines: --layout of inputs and outputs,\n"
+    "              --threads (0: the default pool), --align\n"
     "  --seed S    other problems (default 1)\n"
     "  --table     prints the table of docs/accuracy.md\n"
     "  --json      the results for programs\n"
@@ -157,6 +162,14 @@ static int check_strings(int count, char **texts, bool json) {
   return pass ? EXIT_GOOD : EXIT_FAILED;
 }
 
+/* ---------------------------------------------------------------------------------------------------- checksums --- */
+
+static int check_checksums(int64_t count, uint64_t seed, const problem_manner *manner) {
+  norma_error error;
+  printf("instruction set: %s\n", norma_isa());
+  return problem_checksums(stdout, seed, count, manner, &error) ? EXIT_GOOD : cli_fail("%s", error.detail);
+}
+
 /* -------------------------------------------------------------------------------------------------- the command --- */
 
 /* The number behind an option, at argv[*i + 1]. */
@@ -174,41 +187,81 @@ static bool read_option(int argc, char **argv, int *i, uint64_t least, uint64_t 
   return true;
 }
 
+/* The layout behind --layout, at argv[*i + 1]: any that leaves the values alone. */
+static bool read_layout(int argc, char **argv, int *i, int *out) {
+  const char *text = *i + 1 < argc ? argv[++*i] : "";
+  for (*out = 0; *out < PROBLEM_BROADCAST; ++*out) {
+    if (strcmp(text, problem_layout_name((problem_layout)*out)) == 0) {
+      return true;
+    }
+  }
+  cli_fail("--layout '%s': contiguous, channels_last, slice, reverse or transpose would be right", text);
+  return false;
+}
+
+static bool read_small(int argc, char **argv, int *i, int *out) {
+  uint64_t value = 0;
+  bool good = read_option(argc, argv, i, 0, 64, &value);
+  *out = (int)value;
+  return good;
+}
+
 int command_check(int argc, char **argv) {
   bool json = false, table = false, seeded = false;
-  uint64_t count = 0, seed = 1;
+  uint64_t random = 0, checksums = 0, seed = 1;
+  problem_manner manner = {PROBLEM_AS_IT_SAYS, PROBLEM_AS_IT_SAYS, PROBLEM_AS_IT_SAYS};
   int strings = 0;
   for (int i = 1; i < argc; i++) {
-    if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+    const char *option = argv[i];
+    bool good = true;
+    if (strcmp(option, "--help") == 0 || strcmp(option, "-h") == 0) {
       fputs(HELP, stdout);
       return EXIT_GOOD;
-    } else if (strcmp(argv[i], "--json") == 0) {
+    } else if (strcmp(option, "--json") == 0) {
       json = true;
-    } else if (strcmp(argv[i], "--table") == 0) {
+    } else if (strcmp(option, "--table") == 0) {
       table = true;
-    } else if (strcmp(argv[i], "--random") == 0) {
-      if (!read_option(argc, argv, &i, 1, INT64_MAX, &count)) {
-        return EXIT_USAGE;
-      }
-    } else if (strcmp(argv[i], "--seed") == 0) {
+    } else if (strcmp(option, "--random") == 0) {
+      good = read_option(argc, argv, &i, 1, INT64_MAX, &random);
+    } else if (strcmp(option, "--checksums") == 0) {
+      good = read_option(argc, argv, &i, 1, INT64_MAX, &checksums);
+    } else if (strcmp(option, "--seed") == 0) {
       seeded = true;
-      if (!read_option(argc, argv, &i, 0, UINT64_MAX, &seed)) {
-        return EXIT_USAGE;
-      }
-    } else if (argv[i][0] == '-') {
-      return cli_fail("%s: no such option; norma check --help lists them", argv[i]);
+      good = read_option(argc, argv, &i, 0, UINT64_MAX, &seed);
+    } else if (strcmp(option, "--layout") == 0) {
+      good = read_layout(argc, argv, &i, &manner.layout);
+    } else if (strcmp(option, "--threads") == 0) {
+      good = read_small(argc, argv, &i, &manner.threads);
+    } else if (strcmp(option, "--align") == 0) {
+      good = read_small(argc, argv, &i, &manner.align);
+    } else if (option[0] == '-') {
+      return cli_fail("%s: no such option; norma check --help lists them", option);
     } else {
       argv[1 + strings++] = argv[i];
     }
+    if (!good) {
+      return EXIT_USAGE;
+    }
   }
-  if ((strings > 0) + (count > 0) + table != 1) {
-    return cli_fail("one of three would be right: problem strings, --random N or --table; see norma check --help");
+  if ((strings > 0) + (random > 0) + (checksums > 0) + table != 1) {
+    return cli_fail("one of four would be right: problem strings, --random N, --checksums N or --table; see --help");
   }
-  if (seeded && count == 0) {
-    return cli_fail("--seed belongs to --random; a problem string has seed=%" PRIu64, seed);
+  if (seeded && random == 0 && checksums == 0) {
+    return cli_fail("--seed belongs to --random and --checksums; a problem string has seed=%" PRIu64, seed);
+  }
+  bool changed = manner.layout != PROBLEM_AS_IT_SAYS || manner.threads != PROBLEM_AS_IT_SAYS ||
+                 manner.align != PROBLEM_AS_IT_SAYS;
+  if (changed && checksums == 0) {
+    return cli_fail("--layout, --threads and --align belong to --checksums; a problem string has layout= and the like");
+  }
+  if (json && (table || checksums > 0)) {
+    return cli_fail("--table prints Markdown and --checksums lines; they have no JSON form");
   }
   if (table) {
-    return json ? cli_fail("--table prints Markdown; it has no JSON form") : check_table();
+    return check_table();
   }
-  return count > 0 ? check_random((int64_t)count, seed, json) : check_strings(strings, argv + 1, json);
+  if (checksums > 0) {
+    return check_checksums((int64_t)checksums, seed, &manner);
+  }
+  return random > 0 ? check_random((int64_t)random, seed, json) : check_strings(strings, argv + 1, json);
 }

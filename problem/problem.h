@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* ------------------------------------------------------------------------------------------------- the problem --- */
 
@@ -211,6 +212,15 @@ void problem_free(problem_case *c);
 bool problem_run(problem_case *c, norma_error *error);
 /* FNV-1a (64 bit) over all outputs in logical order: two layouts of one problem have the same checksum. */
 uint64_t problem_checksum(const problem_case *c);
+/* How to run a problem, other than it says; PROBLEM_AS_IT_SAYS leaves a field alone. The layout is that of inputs and
+ * outputs; `broadcast` stays what it is. */
+enum { PROBLEM_AS_IT_SAYS = -1 };
+typedef struct problem_manner {
+  int layout, threads, align;
+} problem_manner;
+/* Writes "CHECKSUM STRING" lines: those of some thirty large problems, then of the first `count` of the sweep `seed`.
+ * The string is the problem's own, so all manners, builds and machines give the same lines. */
+bool problem_checksums(FILE *to, uint64_t seed, int64_t count, const problem_manner *manner, norma_error *error);
 /* Elements of a tensor in logical order as float64; `to` has t->elements entries. */
 void problem_to_double(const problem_tensor *t, double *to);
 
