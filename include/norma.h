@@ -56,7 +56,7 @@
  *     product dy * gamma or rstd * q leaves 1e-290 .. 1e290; docs/accuracy.md section 5 has the limits, section 1
  *     what an activation adds)
  *     The bits of a result depend on the values, the logical shape and the layer alone: not on the number of threads,
- *     the position in the batch, alignment or memory layout.
+ *     the position in the batch, alignment, memory layout or the instruction set that the kernels use.
  *
  * CONVENTIONS
  *
@@ -70,10 +70,10 @@
  *     In place: y may be x or after, sum may be x or residual, dx may be dy or dsum, dafter may be dy, if pointer and
  *     strides are equal. No other output may share an element with anything. Pointers are aligned to their element.
  *     Structs start with their own size; all other fields may be zero, and zero means the default.
- *     Functions never print or abort. They keep no state but the default thread pool (norma_set_num_threads), and
- *     allocate only a workspace that the caller did not give, and that pool. All of them are thread-safe as long as no
- *     two calls write the same memory. The rounding mode, flush-to-zero and trap settings of the calling thread are
- *     ignored and preserved, and no exception flags are left behind.
+ *     Functions never print or abort. They keep no state but the default thread pool (norma_set_num_threads) and the
+ *     choice of an instruction set (norma_isa), and allocate only a workspace that the caller did not give, and that
+ *     pool. All of them are thread-safe as long as no two calls write the same memory. The rounding mode, flush-to-zero
+ *     and trap settings of the calling thread are ignored and preserved, and no exception flags are left behind.
  *     A workspace may have any alignment and contents; it overlaps nothing else, and one call at a time uses it.
  *     On error a function returns a status other than NORMA_OK, fills `error` (which may be NULL) and writes nothing.
  */

@@ -48,7 +48,7 @@ static double pivot_of(const pass *p, int64_t plane, int64_t column) {
   return one(p->plan.call->type, norma_column_at(&p->dy, plane, 0, 0, column)) * weight_at(p, plane, 0, 0, column);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- sums --- */
+/* --------------------------------------------------------------------------------------------------------- sums --- */
 
 /* Columns first .. first + n - 1, n <= NORMA_COLUMNS, of one piece of a run. */
 static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t first, int64_t n) {
@@ -142,7 +142,7 @@ static void unit_means(void *context, int64_t begin, int64_t end) {
   }
 }
 
-/* ------------------------------------------------------------------------------------------------------------ dx --- */
+/* ----------------------------------------------------------------------------------------------------------- dx --- */
 
 static void write_rows(const pass *p, int64_t plane, int64_t outer, int64_t first, int64_t rows, int64_t column,
                        int64_t n) {
@@ -180,7 +180,7 @@ static void write_chunks(void *context, int64_t begin, int64_t end) {
   if (p->stream) p->plan.kernels->fence();
 }
 
-/* -------------------------------------------------------------------------------------------------- the whole pass --- */
+/* ----------------------------------------------------------------------------------------------- the whole pass --- */
 
 size_t norma_column_sums_bytes(const norma_layer *layer) {
   norma_axes unit = norma_reduction_make(layer, NORMA_UNITS).run, param = norma_reduction_make(layer, NORMA_PARAMS).run;

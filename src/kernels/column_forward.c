@@ -17,7 +17,7 @@ typedef struct pass {
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* ------------------------------------------------------------------------------------------------------- moments --- */
+/* ------------------------------------------------------------------------------------------------------ moments --- */
 
 static double value_at(const pass *p, const char *x, int64_t row, int64_t column) {
   double value;
@@ -25,8 +25,8 @@ static double value_at(const pass *p, const char *x, int64_t row, int64_t column
   return value;
 }
 
-/* Columns whose pivot lies far from their mean, about one in thirty of random data, are summed once more about the mean;
- * four at a time, as the kernel takes them. */
+/* Columns whose pivot lies far from their mean, about one in thirty of random data, are summed once more about the
+ * mean; four at a time, as the kernel takes them. */
 static void measure_again(const pass *p, const char *x, int64_t n, int64_t columns, const double *pivot,
                           norma_moments *m) {
   double mean[4] = {0}, sum[8];
@@ -70,7 +70,7 @@ static int64_t unit_of(const pass *p, int64_t plane, int64_t column) {
   return norma_walk_offset(&p->plan.unit_planes, plane) + norma_walk_offset(&p->plan.unit_columns, column);
 }
 
-/* ------------------------------------------------------------------------------------------------------- writing --- */
+/* ------------------------------------------------------------------------------------------------------ writing --- */
 
 /* Rows first .. first + rows - 1 of columns column .. column + n - 1, n <= NORMA_TILE. */
 static void write_rows(const pass *p, int64_t plane, int64_t outer, int64_t first, int64_t rows, int64_t column,
@@ -97,7 +97,7 @@ static void write_rows(const pass *p, int64_t plane, int64_t outer, int64_t firs
   p->plan.kernels->forward(call->type, &coefs, &r, p->stream, NULL);
 }
 
-/* ------------------------------------------------------------------------------------------------ tile after tile --- */
+/* ---------------------------------------------------------------------------------------------- tile after tile --- */
 
 /* A tile holds whole units that nothing outside it shares. */
 static void pass_tiles(void *context, int64_t begin, int64_t end) {
@@ -121,7 +121,7 @@ static void pass_tiles(void *context, int64_t begin, int64_t end) {
   if (p->stream) p->plan.kernels->fence();
 }
 
-/* ----------------------------------------------------------------------------------- measure all, merge, write all --- */
+/* -------------------------------------------------------------------------------- measure all, merge, write all --- */
 
 static norma_moments *partial_at(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t column) {
   int64_t item = (plane * p->plan.outer_count + outer) * p->plan.pieces_of_run + piece;
@@ -172,7 +172,7 @@ static void write_chunks(void *context, int64_t begin, int64_t end) {
   if (p->stream) p->plan.kernels->fence();
 }
 
-/* ---------------------------------------------------------------------------------------------------- the choice --- */
+/* --------------------------------------------------------------------------------------------------- the choice --- */
 
 /* Bytes that a tile should have, to be in the second-level cache when it is written. */
 enum { TILE_BYTES = 196608, CHUNK_BYTES = 1 << 19 };

@@ -1,5 +1,5 @@
-/* Layers whose runs go down columns that are neighbours in memory, as in channels-last tensors: what the forward and the
- * backward pass over them share. */
+/* Layers whose runs go down columns that are neighbours in memory, as in channels-last tensors: what the forward and
+ * the backward pass over them share. */
 #ifndef NORMA_COLUMN_PLAN_H
 #define NORMA_COLUMN_PLAN_H
 

@@ -56,7 +56,7 @@ NORMA_INLINE void columns_end(const column_sums *s, int64_t columns, double *sum
   }
 }
 
-/* ------------------------------------------------------------------------------------------------------- moments --- */
+/* ------------------------------------------------------------------------------------------------------ moments --- */
 
 /* The first 4 i rows of a quarter are in lanes 0 to 3, i times; lanes start at 0, which changes no sum. */
 NORMA_INLINE void moments_quarter(norma_type type, const void *x, int64_t at, int64_t stride, int rows, int64_t wide,
@@ -101,7 +101,7 @@ static NORMA_TARGET void column_moments(norma_type type, const void *x, int64_t 
   columns_end(&s, columns, sum);
 }
 
-/* ------------------------------------------------------------------------------------------------------ gradients --- */
+/* ---------------------------------------------------------------------------------------------------- gradients --- */
 
 typedef struct column_views {
   norma_type type;
@@ -109,8 +109,8 @@ typedef struct column_views {
   int64_t x_stride, dy_stride;
 } column_views;
 
-NORMA_INLINE void gradients_quarter(const column_views *v, const norma_slopes *p, bool by_row, bool weights, int64_t row,
-                                    int rows, int64_t column, int64_t wide, quad pivot, double *first,
+NORMA_INLINE void gradients_quarter(const column_views *v, const norma_slopes *p, bool by_row, bool weights,
+                                    int64_t row, int rows, int64_t column, int64_t wide, quad pivot, double *first,
                                     double *second) {
   quad zero = quad_set(0), q_lane[4] = {zero, zero, zero, zero}, x_lane[4] = {zero, zero, zero, zero};
   quad mean = zero, mean_lo = zero, rstd = zero;

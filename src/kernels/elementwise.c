@@ -261,7 +261,8 @@ size_t norma_backward_scratch(const norma_layer *layer) {
 }
 
 void norma_backward_pass(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace) {
-  bool plain = norma_is_single(call) && !call->activation && !call->after.data && !call->dafter.data && !call->dsum.data;
+  bool plain = norma_is_single(call) && !call->activation && !call->after.data && !call->dafter.data &&
+               !call->dsum.data;
   if (plain && norma_row_backward(call, saved, means, workspace)) return;
   if (plain && norma_column_backward(call, saved, means, workspace)) return;
   norma_param_gradients(call, saved);

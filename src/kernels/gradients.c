@@ -73,7 +73,8 @@ static void gradient_stretch(void *context, const norma_reduction *r, const int6
     }
     for (int64_t k = 0; k < count; k++) {
       x[k] = q[k] * (((x[k] * scale[k] - mean[k]) - mean_lo[k]) * rstd[k]);
-      q[k] = rstd[k] == rstd[k] ? q[k] - (c->job->by_run ? 0 : c->pivot * c->by) : rstd[k]; /* a unit with a NaN poisons both gradients */
+      /* a unit with a NaN poisons both gradients */
+      q[k] = rstd[k] == rstd[k] ? q[k] - (c->job->by_run ? 0 : c->pivot * c->by) : rstd[k];
     }
     norma_tree_add(&q_tree, q, count);
     norma_tree_add(&q_xhat_tree, x, count);

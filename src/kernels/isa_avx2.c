@@ -6,5 +6,7 @@
 
 NORMA_KERNELS(norma_kernels_avx2, "avx2")
 #else
+#include "internal.h"
+
 typedef int norma_isa_avx2_is_elsewhere;
 #endif

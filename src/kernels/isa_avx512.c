@@ -6,5 +6,7 @@
 
 NORMA_KERNELS(norma_kernels_avx512, "avx512")
 #else
+#include "internal.h"
+
 typedef int norma_isa_avx512_is_elsewhere;
 #endif

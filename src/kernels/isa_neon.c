@@ -6,5 +6,7 @@
 
 NORMA_KERNELS(norma_kernels_neon, "neon")
 #else
+#include "internal.h"
+
 typedef int norma_isa_neon_is_elsewhere;
 #endif

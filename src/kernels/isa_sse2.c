@@ -6,5 +6,7 @@
 
 NORMA_KERNELS(norma_kernels_sse2, "sse2")
 #else
+#include "internal.h"
+
 typedef int norma_isa_sse2_is_elsewhere;
 #endif

@@ -130,7 +130,8 @@ void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norm
 void norma_param_gradients(const norma_call *call, const norma_saved *saved);
 
 /* The whole forward pass by vector kernels, where the strides allow it: false, and nothing is done, where not.
- * norma_forward_pass chooses. Units that are rows in memory (row_forward.c), or neighbouring columns (column_forward.c). */
+ * norma_forward_pass chooses. Units that are rows in memory (row_forward.c), or neighbouring columns
+ * (column_forward.c). */
 bool norma_row_forward(const norma_call *call, norma_saved *saved, norma_moments *moments);
 bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace);
 void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace);

@@ -1,4 +1,4 @@
-/* Sums that keep their rounding errors, and what sets of numbers merge with. Inline: a run of 49 elements has several. */
+/* Sums that keep their rounding errors, and what sets of numbers merge with. Inline: small runs have several. */
 #ifndef NORMA_MERGE_H
 #define NORMA_MERGE_H
 

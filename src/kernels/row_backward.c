@@ -1,6 +1,6 @@
-/* The backward pass where units are rows: while the dx of one block of units is written, the sums of the next are taken.
- * A run whose weight is one number gives its sums of dy and dy xhat to the unit, times the weight, and to the parameter
- * as they are, so that one reading serves both. */
+/* The backward pass where units are rows: while the dx of one block of units is written, the sums of the next are
+ * taken. A run whose weight is one number gives its sums of dy and dy xhat to the unit, times the weight, and to the
+ * parameter as they are, so that one reading serves both. */
 #include "row_plan.h"
 
 #include <math.h>
@@ -80,7 +80,8 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
 static void start_unit(const pass *b, int64_t unit, summer *s) {
   const norma_row_plan *p = &b->plan;
   s->total = (norma_partial){0};
-  s->pivot = norma_row_value(p, norma_row_start(p, DY, unit, 0, 0)) * weight_at(p, norma_row_start(p, WEIGHT, unit, 0, 0));
+  double weight = weight_at(p, norma_row_start(p, WEIGHT, unit, 0, 0));
+  s->pivot = norma_row_value(p, norma_row_start(p, DY, unit, 0, 0)) * weight;
 }
 
 /* dx of units first .. first + write - 1, and the sums of the `measure` units after them. */

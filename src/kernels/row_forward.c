@@ -31,7 +31,7 @@ static norma_moments stretch_moments(const norma_row_plan *p, const char *x, int
   return m;
 }
 
-/* ------------------------------------------------------------------------------------------------------- forward --- */
+/* ------------------------------------------------------------------------------------------------------ forward --- */
 
 /* A unit that is being written: its coefficients, which all its elements share. */
 typedef struct writer {

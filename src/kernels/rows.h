@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-/* ------------------------------------------------------------------------------------------------ the tree's sums --- */
+/* ---------------------------------------------------------------------------------------------- the tree's sums --- */
 
 /* Two sums of the tree, a lane for each of the four accumulators. */
 typedef struct two_sums {
@@ -45,7 +45,7 @@ NORMA_INLINE void group_clear(group_sums *g) {
   for (int k = 0; k < 4; k++) g->first[k] = g->second[k] = quad_set(0);
 }
 
-/* ------------------------------------------------------------------------------------------------------- moments --- */
+/* ------------------------------------------------------------------------------------------------------ moments --- */
 
 NORMA_INLINE void moments_group(const float *x, quad pivot, two_sums *s) {
   group_sums g;
@@ -82,7 +82,7 @@ static NORMA_TARGET void row_moments(norma_type type, const void *x, int64_t n, 
   sums_end(&s, sum);
 }
 
-/* ------------------------------------------------------------------------------------------------------- forward --- */
+/* ------------------------------------------------------------------------------------------------------ forward --- */
 
 /* What all elements of a row share, in registers. An absent bias is -0, which changes no number when it is added. */
 typedef struct shared_coefs {
@@ -148,8 +148,8 @@ static NORMA_TARGET __attribute__((noinline)) void activate_group(norma_activati
 }
 
 /* The last n < 64 elements. */
-NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shared_coefs *shared, bool units, bool weights,
-                               bool biases, int64_t first, const void *x, int64_t n, sink *out) {
+NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shared_coefs *shared, bool units,
+                               bool weights, bool biases, int64_t first, const void *x, int64_t n, sink *out) {
   coef_room room;
   NORMA_ALIGNED float in[NORMA_GROUP], y[NORMA_GROUP] = {0};
   const float *from = load_rest(type, x, first, n, in);
@@ -235,7 +235,7 @@ static NORMA_TARGET void row_forward(norma_type type, const norma_coefs *c, cons
   else forward_params(type, c, false, rows, stream, ahead);
 }
 
-/* ------------------------------------------------------------------------------------------------------ gradients --- */
+/* ---------------------------------------------------------------------------------------------------- gradients --- */
 
 /* xhat of four elements. */
 NORMA_INLINE quad quad_xhat(quad x, quad mean, quad mean_lo, quad rstd) {
@@ -309,7 +309,7 @@ static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slop
   else gradients_row(type, slopes, true, true, x, dy, n, pivot, sum);
 }
 
-/* ------------------------------------------------------------------------------------------------------- backward --- */
+/* ----------------------------------------------------------------------------------------------------- backward --- */
 
 NORMA_INLINE void backward_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
                                  const float *dy, float *dx) {

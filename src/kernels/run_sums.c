@@ -44,7 +44,7 @@ norma_pair norma_unit_means(const norma_call *call, double pivot, const norma_pa
   return means;
 }
 
-/* --------------------------------------------------------------------------------------------------- kept per run --- */
+/* ------------------------------------------------------------------------------------------------- kept per run --- */
 
 enum { DOUBLES = sizeof(norma_partial_sums) / sizeof(double) };
 

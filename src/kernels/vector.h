@@ -86,7 +86,7 @@ void norma_forward_exact(const norma_coefs *coefs, int64_t first, const float *x
 /* Makes the float32 view of a unit; false in `rstd` as NaN where its range would not do. */
 void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd);
 
-/* ----------------------------------------------------------------------------------------- sums of the backward pass --- */
+/* ------------------------------------------------------------------------------------ sums of the backward pass --- */
 
 /* run_sums.c: whether the weight changes along the runs of a unit; where it does not, a run is summed without it. */
 bool norma_weight_varies(const norma_call *call);

@@ -35,7 +35,9 @@ def planes(colours, most):
 
 
 def as_levels(y, low, high, most=255):
-    """The rule of --help, for one image of planes (c, h, w)."""
+    """The rule of --help, for one image of planes (c, h, w), in float64 as in cli/image.c: NumPy would round the
+    difference of two float32 numbers to float32, which moves a pixel now and then."""
+    low, high = float(low), float(high)
     part = (np.clip(y.astype(np.float64), low, high) - low) / (high - low)
     return np.floor(part * most + 0.5).transpose(1, 2, 0)
 

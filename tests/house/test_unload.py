@@ -12,7 +12,7 @@ PROGRAM = r"""
 #include <sys/wait.h>
 #include <unistd.h>
 
-static float x[1 << 16], y[1 << 16];
+static float x[1 << 20], y[1 << 20]; /* enough that every thread gets a piece */
 
 static int threads(void) {
   int count = 0;
@@ -42,7 +42,7 @@ int main(int argc, char **argv) {
     *(void **)&forward = dlsym(library, "norma_forward");
     *(void **)&set = dlsym(library, "norma_set_num_threads");
     norma_layer layer;
-    if (make(&layer, 1, 2, (int64_t[]){64, 1024}, NULL) != NORMA_OK) return 2;
+    if (make(&layer, 1, 2, (int64_t[]){1024, 1024}, NULL) != NORMA_OK) return 2;
     norma_forward_args args = {.size = sizeof args, .layer = &layer, .x = x, .y = y};
     set(4);
     if (forward(&args, NULL) != NORMA_OK || threads() != 4 || !mapped()) return 3;
