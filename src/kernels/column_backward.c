@@ -40,7 +40,7 @@ static double one(norma_type type, const void *at) {
 
 static double weight_at(const pass *p, int64_t plane, int64_t outer, int64_t row, int64_t column) {
   const char *at = norma_column_at(&p->weight, plane, outer, row, column);
-  return at ? one(NORMA_F32, at) + p->plan.call->weight_offset : 1;
+  return at ? norma_gamma(p->plan.call, one(NORMA_F32, at)) : 1;
 }
 
 /* The first q of a unit: of its first run's first row. */

@@ -125,7 +125,7 @@ NORMA_INLINE void gradients_quarter(const column_views *v, const norma_slopes *p
       quad x = wide >= 4 ? load_quad(v->type, v->x, at) : load_quad_rest(v->type, v->x, at, wide);
       quad q = wide >= 4 ? load_quad(v->type, v->dy, dy_at) : load_quad_rest(v->type, v->dy, dy_at, wide);
       if (by_row) mean = quad_set(p->mean[unit]), mean_lo = quad_set(p->mean_lo[unit]), rstd = quad_set(p->rstd[unit]);
-      if (weights) q = quad_mul(q, quad_set((double)p->weight[(row + r + lane) * p->weight_row] + p->weight_offset));
+      if (weights) q = quad_mul(q, quad_set(p->weight[(row + r + lane) * p->weight_row] + (float)p->weight_offset));
       quad q_xhat = quad_mul(q, quad_mul(quad_sub(quad_sub(x, mean), mean_lo), rstd));
       q_lane[lane] = quad_add(q_lane[lane], weights ? quad_sub(q, pivot) : q);
       x_lane[lane] = quad_add(x_lane[lane], q_xhat);

@@ -2,13 +2,20 @@
  * every set can be tested on one machine. All give the same bits. */
 #include "vector.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #if defined(__x86_64__)
 /* __builtin_cpu_supports asks CPUID, and XGETBV whether the system saves the registers. */
-static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c"); }
+static bool has_avx2(void) {
+  unsigned a, b, c = 0, d;
+  return __builtin_cpu_supports("avx2") && __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C; /* clang 14 lacks "f16c" */
+}
+
 static bool has_avx512(void) {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");

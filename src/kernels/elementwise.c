@@ -58,7 +58,7 @@ static job job_make(const norma_call *call, const norma_saved *saved, const norm
 }
 
 bool norma_is_single(const norma_call *call) {
-  return call->type != NORMA_F64 && call->alpha == 1 && call->param_scale == 1;
+  return call->type != NORMA_F64 && call->alpha == 1 && call->param_scale == 1 && call->weight.type != NORMA_F64;
 }
 
 /* Within this range no product of float32 loses more than the bound allows, and a unit's deviations, which are at most
@@ -109,7 +109,7 @@ static void times_weight(const job *j, int64_t first, int64_t n, double by, doub
   double weight[NORMA_BLOCK];
   if (j->weight.data) norma_walk_gather(&j->weight, 0, first, n, weight);
   if (j->weight.data)
-    for (int64_t i = 0; i < n; i++) values[i] *= (weight[i] + j->call->weight_offset) * by;
+    for (int64_t i = 0; i < n; i++) values[i] *= norma_gamma(j->call, weight[i]) * by;
   else if (by != 1)
     for (int64_t i = 0; i < n; i++) values[i] *= by;
 }

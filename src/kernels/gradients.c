@@ -69,7 +69,7 @@ static void gradient_stretch(void *context, const norma_reduction *r, const int6
     if (c->job->call->activation) times_slope(c->job, r, offset, first + i, count, unit, q);
     if (at->weight >= 0 && !c->job->by_run) {
       gather(r, at->weight, offset, first + i, count, weight);
-      for (int64_t k = 0; k < count; k++) q[k] *= weight[k] + c->job->call->weight_offset;
+      for (int64_t k = 0; k < count; k++) q[k] *= norma_gamma(c->job->call, weight[k]);
     }
     for (int64_t k = 0; k < count; k++) {
       x[k] = q[k] * (((x[k] * scale[k] - mean[k]) - mean_lo[k]) * rstd[k]);
@@ -89,7 +89,7 @@ static void weigh_run(void *context, const norma_reduction *r, const int64_t off
   if (!c->job->by_run) return;
   if (c->job->at.weight >= 0) {
     gather(r, c->job->at.weight, offset, 0, 1, &weight);
-    weight += c->job->call->weight_offset;
+    weight = norma_gamma(c->job->call, weight);
   }
   norma_weigh_run(run, weight, n, c->pivot);
 }
@@ -155,7 +155,7 @@ static void sum_units(void *context, int64_t begin, int64_t end) {
   double m = (double)norma_layer_unit_elements(layer);
   for (int64_t unit = begin; unit < end; unit++) {
     double pivot = first_dz(j, unit);
-    if (j->at.weight >= 0) pivot *= norma_reduction_first(&j->reduction, j->at.weight, unit) + j->call->weight_offset;
+    if (j->at.weight >= 0) pivot *= norma_gamma(j->call, norma_reduction_first(&j->reduction, j->at.weight, unit));
     j->means[unit] = column_means(j, unit, pivot, m, m - j->call->ddof);
     double q = pivot + j->means[unit].q;
     j->means[unit].q = layer->rms ? 0 : q;

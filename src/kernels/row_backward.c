@@ -22,7 +22,7 @@ typedef struct summer {
 } summer;
 
 static double weight_at(const norma_row_plan *p, const char *weight) {
-  return weight ? (double)*(const float *)weight + p->call->weight_offset : 1;
+  return weight ? norma_gamma(p->call, *(const float *)weight) : 1;
 }
 
 static norma_slopes slopes_of(const pass *b, int64_t unit, const char *weight) {

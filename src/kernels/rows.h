@@ -242,14 +242,18 @@ NORMA_INLINE quad quad_xhat(quad x, quad mean, quad mean_lo, quad rstd) {
   return quad_mul(quad_sub(quad_sub(x, mean), mean_lo), rstd);
 }
 
-/* The weights of four elements. */
-NORMA_INLINE quad quad_weights(const norma_slopes *s, bool weights, int64_t at) {
-  return weights ? quad_add(quad_floats(s->weight + at), quad_set(s->weight_offset))
-                 : quad_set(s->weight ? (double)s->weight[0] + s->weight_offset : 1);
+NORMA_INLINE double one_weight(const norma_slopes *s, int64_t at) {
+  return s->weight ? s->weight[at * s->weight_step] + (float)s->weight_offset : 1;
 }
 
-NORMA_INLINE double one_weight(const norma_slopes *s, int64_t at) {
-  return s->weight ? (double)s->weight[at * s->weight_step] + s->weight_offset : 1;
+/* gamma of four elements, a float32 number; an offset is added in float64 and rounded, which is the float32 sum. */
+NORMA_INLINE quad quad_weights(const norma_slopes *s, bool weights, int64_t at) {
+  float rounded[4];
+  if (!weights) return quad_set(one_weight(s, 0));
+  quad gamma = quad_add(quad_floats(s->weight + at), quad_set(s->weight_offset));
+  if (__builtin_expect(s->weight_offset == 0, 1)) return gamma;
+  quad_narrow(rounded, gamma);
+  return quad_floats(rounded);
 }
 
 /* A NaN in rstd, of a unit that has one, must reach both sums. */
