@@ -9,14 +9,12 @@
 
 /* ---------------------------------------------------------------------------------------------- the tree's sums --- */
 
-/* Two sums of the tree, a lane for each of the four accumulators. */
+/* Two sums of the tree, a lane for each of the four accumulators; and of a group, the lanes of each of its quarters. */
 typedef struct two_sums {
   quad first, second;
 } two_sums;
-
-/* A group: quarter k of it, 4 quads, goes to accumulator k. */
 typedef struct group_sums {
-  quad first[4], second[4]; /* the lanes of each quarter */
+  quad first[4], second[4];
 } group_sums;
 
 NORMA_INLINE void sums_add(two_sums *s, const group_sums *g) {
@@ -75,9 +73,8 @@ NORMA_INLINE void moments_rest(const float *x, int64_t n, double pivot, two_sums
 static NORMA_TARGET void row_moments(norma_type type, const void *x, int64_t n, double pivot, double sum[2]) {
   NORMA_ALIGNED float room[NORMA_GROUP];
   two_sums s = {quad_set(0), quad_set(0)};
-  quad p = quad_set(pivot);
   int64_t i = 0;
-  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) moments_group(load_group(type, x, i, room), p, &s);
+  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) moments_group(load_group(type, x, i, room), quad_set(pivot), &s);
   if (i < n) moments_rest(load_rest(type, x, i, n - i, room), n - i, pivot, &s);
   sums_end(&s, sum);
 }
@@ -135,7 +132,7 @@ NORMA_INLINE norma_coefs coefs_pad(const norma_coefs *c, coef_room *room, int64_
   return padded;
 }
 
-/* Loops of 64 over a function without branches, which the compiler turns into vectors. */
+/* Loops without branches, which the compiler turns into vectors. */
 static NORMA_TARGET __attribute__((noinline)) void activate_group(norma_activation activation, float *restrict z) {
   if (activation == NORMA_RELU)
     for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_relu_f32(z[i]);
@@ -198,7 +195,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
   if (ahead) sums_end(&s, ahead->sum);
 }
 
-/* Rows that follow each other without a gap are one stream. */
+/* Rows without a gap are one stream. */
 NORMA_INLINE void forward_rows(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
                                const norma_rows *rows, bool stream, norma_ahead *ahead) {
   sink out;

@@ -24,7 +24,12 @@
 #include <stdint.h>
 #include <string.h>
 
+/* A sanitizer makes functions so large that inlining all of them takes minutes to compile. */
+#if defined(NORMA_SANITIZED)
+#define NORMA_INLINE static inline NORMA_TARGET
+#else
 #define NORMA_INLINE static inline __attribute__((always_inline)) NORMA_TARGET
+#endif
 
 #if defined(NORMA_ISA_AVX2) || defined(NORMA_ISA_AVX512)
 #include <immintrin.h>
