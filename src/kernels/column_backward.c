@@ -9,43 +9,32 @@ typedef struct pass {
   norma_column_view x, dy, dx, weight;
   const norma_saved *saved;
   norma_pair *means;
-  bool varies;        /* the weight changes along a run: with the row */
-  bool by_row;        /* the unit changes with the row, not with the column */
+  bool varies;         /* the weight changes along a run: with the row */
+  bool by_row;         /* the unit changes with the row, not with the column */
   int64_t row_doubles; /* then: from one row's norma_saved to the next */
   norma_walk row_planes, row_outer;
   norma_partial_sums *pieces; /* [piece of the run][plane][outer][column] */
   norma_walk dweight_planes, dweight_columns, dbias_planes, dbias_columns;
-  int64_t rows_at_once;
   bool stream;
 } pass;
 
-enum { CHUNK_BYTES = 1 << 19, WIDE = 2 * NORMA_COLUMNS };
-
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-static int64_t unit_of(const pass *p, int64_t plane, int64_t column) {
-  return norma_walk_offset(&p->plan.unit_planes, plane) + norma_walk_offset(&p->plan.unit_columns, column);
-}
+/* Columns of a piece of work for threads. */
+enum { WIDE = 2 * NORMA_COLUMNS };
 
 static norma_partial_sums *piece_at(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t column) {
   int64_t item = (piece * p->plan.plane_count + plane) * p->plan.outer_count + outer;
   return p->pieces + item * p->plan.width + column;
 }
 
-static double one(norma_type type, const void *at) {
-  double value;
-  norma_load(type, at, 0, &value, 1);
-  return value;
-}
-
 static double weight_at(const pass *p, int64_t plane, int64_t outer, int64_t row, int64_t column) {
   const char *at = norma_column_at(&p->weight, plane, outer, row, column);
-  return at ? norma_gamma(p->plan.call, one(NORMA_F32, at)) : 1;
+  return at ? norma_gamma(p->plan.call, *(const float *)at) : 1;
 }
 
 /* The first q of a unit: of its first run's first row. */
 static double pivot_of(const pass *p, int64_t plane, int64_t column) {
-  return one(p->plan.call->type, norma_column_at(&p->dy, plane, 0, 0, column)) * weight_at(p, plane, 0, 0, column);
+  double dy = norma_load_one(p->plan.call->type, norma_column_at(&p->dy, plane, 0, 0, column), 0, 0);
+  return dy * weight_at(p, plane, 0, 0, column);
 }
 
 /* --------------------------------------------------------------------------------------------------------- sums --- */
@@ -54,7 +43,7 @@ static double pivot_of(const pass *p, int64_t plane, int64_t column) {
 static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t first, int64_t n) {
   double mean[NORMA_COLUMNS], mean_lo[NORMA_COLUMNS], rstd[NORMA_COLUMNS], pivot[NORMA_COLUMNS] = {0};
   double sum[2 * NORMA_COLUMNS];
-  int64_t row = piece * NORMA_STRETCH, rows = smaller(p->plan.rows - row, NORMA_STRETCH);
+  int64_t row = piece * NORMA_STRETCH, rows = norma_smaller(p->plan.rows - row, NORMA_STRETCH);
   norma_slopes s = {.mean = mean, .mean_lo = mean_lo, .rstd = rstd, .weight_row = p->weight.row_stride};
   if (p->by_row) {
     int64_t at = norma_walk_offset(&p->row_planes, plane) + norma_walk_offset(&p->row_outer, outer);
@@ -63,7 +52,7 @@ static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece
     s.unit_step = p->row_doubles;
   }
   for (int64_t c = 0; c < n && !p->by_row; c++) {
-    const norma_saved *unit = &p->saved[unit_of(p, plane, first + c)];
+    const norma_saved *unit = &p->saved[norma_column_unit(&p->plan, plane, first + c)];
     mean[c] = unit->mean, mean_lo[c] = unit->mean_lo, rstd[c] = unit->rstd;
     if (p->varies) pivot[c] = pivot_of(p, plane, (first + c) / p->plan.middle * p->plan.middle);
   }
@@ -87,10 +76,10 @@ static void sum_items(void *context, int64_t begin, int64_t end) {
   int64_t blocks = (p->plan.width + WIDE - 1) / WIDE;
   for (int64_t item = begin; item < end; item++) {
     int64_t first = item % blocks * WIDE, at = item / blocks, piece = at % p->plan.pieces_of_run;
-    int64_t last = smaller(first + WIDE, p->plan.width);
+    int64_t last = norma_smaller(first + WIDE, p->plan.width);
     at /= p->plan.pieces_of_run;
     for (int64_t c = first; c < last; c += NORMA_COLUMNS)
-      sum_piece(p, at / p->plan.outer_count, at % p->plan.outer_count, piece, c, smaller(last - c, NORMA_COLUMNS));
+      sum_piece(p, at / p->plan.outer_count, at % p->plan.outer_count, piece, c, norma_smaller(last - c, NORMA_COLUMNS));
   }
 }
 
@@ -138,17 +127,19 @@ static void unit_means(void *context, int64_t begin, int64_t end) {
     int64_t plane = u / per_plane, column = u % per_plane * p->plan.middle;
     double pivot = pivot_of(p, plane, column);
     norma_partial total = sum_runs(p, plane, column, !p->varies, pivot);
-    p->means[unit_of(p, plane, column)] = norma_unit_means(p->plan.call, pivot, &total);
+    p->means[norma_column_unit(&p->plan, plane, column)] = norma_unit_means(p->plan.call, pivot, &total);
   }
 }
 
 /* ----------------------------------------------------------------------------------------------------------- dx --- */
 
-static void write_rows(const pass *p, int64_t plane, int64_t outer, int64_t first, int64_t rows, int64_t column,
+/* A norma_column_write. */
+static void write_rows(const void *context, int64_t plane, int64_t outer, int64_t first, int64_t rows, int64_t column,
                        int64_t n) {
+  const pass *p = context;
   double mean[NORMA_TILE], mean_lo[NORMA_TILE], rstd[NORMA_TILE], q[NORMA_TILE], q_xhat[NORMA_TILE];
   for (int64_t c = 0; c < n; c++) {
-    int64_t unit = unit_of(p, plane, column + c);
+    int64_t unit = norma_column_unit(&p->plan, plane, column + c);
     mean[c] = p->saved[unit].mean, mean_lo[c] = p->saved[unit].mean_lo, rstd[c] = p->saved[unit].rstd;
     if (p->means) q[c] = p->means[unit].q, q_xhat[c] = p->means[unit].q_xhat;
   }
@@ -164,20 +155,6 @@ static void write_rows(const pass *p, int64_t plane, int64_t outer, int64_t firs
   r.dy = norma_column_at(&p->dy, plane, outer, first, column);
   r.y = norma_column_at(&p->dx, plane, outer, first, column);
   p->plan.kernels->backward(p->plan.call->type, &s, &r, p->stream, NULL);
-}
-
-static int64_t chunks_of(const pass *p) { return (p->plan.rows + p->rows_at_once - 1) / p->rows_at_once; }
-
-static void write_chunks(void *context, int64_t begin, int64_t end) {
-  const pass *p = context;
-  int64_t chunks = chunks_of(p);
-  for (int64_t i = begin; i < end; i++) {
-    int64_t row = i % chunks * p->rows_at_once, at = i / chunks, rows = smaller(p->plan.rows - row, p->rows_at_once);
-    for (int64_t c = 0; c < p->plan.width; c += NORMA_TILE)
-      write_rows(p, at / p->plan.outer_count, at % p->plan.outer_count, row, rows, c,
-                 smaller(p->plan.width - c, NORMA_TILE));
-  }
-  if (p->stream) p->plan.kernels->fence();
 }
 
 /* ----------------------------------------------------------------------------------------------- the whole pass --- */
@@ -200,7 +177,7 @@ static void params_from_columns(void *context, int64_t begin, int64_t end) {
   int64_t blocks = (p->plan.width + NORMA_COLUMNS - 1) / NORMA_COLUMNS;
   for (int64_t i = begin; i < end; i++) {
     double dweight[NORMA_COLUMNS], dbias[NORMA_COLUMNS];
-    int64_t plane = i / blocks, first = i % blocks * NORMA_COLUMNS, n = smaller(p->plan.width - first, NORMA_COLUMNS);
+    int64_t plane = i / blocks, first = i % blocks * NORMA_COLUMNS, n = norma_smaller(p->plan.width - first, NORMA_COLUMNS);
     for (int64_t c = 0; c < n; c++) {
       norma_partial total = sum_runs(p, plane, first + c, false, 0);
       dweight[c] = total.second.hi + total.second.lo;
@@ -271,8 +248,6 @@ bool norma_column_backward(const norma_call *call, const norma_saved *saved, nor
   if (through)
     norma_parallel(call->threads, norma_layer_units(call->layer), 64,
                    norma_run_count(call->layer) * (int64_t)sizeof(norma_partial_sums), unit_means, &p);
-  p.rows_at_once = CHUNK_BYTES / (p.plan.width * p.x.size) + 1;
-  int64_t chunks = p.plan.plane_count * p.plan.outer_count * chunks_of(&p);
-  norma_parallel(call->threads, chunks, 1, norma_pass_bytes(call, 3), write_chunks, &p);
+  norma_column_write_all(&p.plan, write_rows, &p, p.stream, norma_pass_bytes(call, 3));
   return true;
 }

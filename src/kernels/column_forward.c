@@ -11,18 +11,13 @@ typedef struct pass {
   norma_saved *saved;
   norma_moments *partial; /* [plane][outer][piece of the run][column] */
   int64_t tile;           /* columns */
-  int64_t rows_at_once;
   bool stream;
 } pass;
-
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* ------------------------------------------------------------------------------------------------------ moments --- */
 
 static double value_at(const pass *p, const char *x, int64_t row, int64_t column) {
-  double value;
-  norma_load(p->plan.call->type, x + (row * p->x.row_stride + column) * p->x.size, 0, &value, 1);
-  return value;
+  return norma_load_one(p->plan.call->type, x, row * p->x.row_stride + column, 0);
 }
 
 /* Columns whose pivot lies far from their mean, about one in thirty of random data, are summed once more about the
@@ -53,33 +48,30 @@ static void measure_stretch(const pass *p, const char *x, int64_t n, int64_t col
   for (int64_t c = columns; c % 4; c++) pivot[c] = 0;
   p->plan.kernels->column_moments(call->type, x, p->x.row_stride, n, columns, pivot, sum);
   for (int64_t c = 0; c < columns; c++) into[c] = norma_moments_about(pivot[c], rms ? 0 : sum[c], sum[columns + c], n);
-  for (int64_t c = 0; c < columns && !rms; c += 4) measure_again(p, x + c * p->x.size, n, smaller(columns - c, 4),
-                                                                 pivot + c, into + c);
+  for (int64_t c = 0; c < columns && !rms; c += 4)
+    measure_again(p, x + c * p->x.size, n, norma_smaller(columns - c, 4), pivot + c, into + c);
 }
 
 /* Columns first .. first + n - 1 of one piece of a run. */
 static void measure_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t first, int64_t n,
                           norma_moments *into) {
-  int64_t row = piece * NORMA_STRETCH, rows = smaller(p->plan.rows - row, NORMA_STRETCH);
+  int64_t row = piece * NORMA_STRETCH, rows = norma_smaller(p->plan.rows - row, NORMA_STRETCH);
   for (int64_t c = 0; c < n; c += NORMA_COLUMNS)
-    measure_stretch(p, norma_column_at(&p->x, plane, outer, row, first + c), rows, smaller(n - c, NORMA_COLUMNS),
+    measure_stretch(p, norma_column_at(&p->x, plane, outer, row, first + c), rows, norma_smaller(n - c, NORMA_COLUMNS),
                     into + c);
-}
-
-static int64_t unit_of(const pass *p, int64_t plane, int64_t column) {
-  return norma_walk_offset(&p->plan.unit_planes, plane) + norma_walk_offset(&p->plan.unit_columns, column);
 }
 
 /* ------------------------------------------------------------------------------------------------------ writing --- */
 
-/* Rows first .. first + rows - 1 of columns column .. column + n - 1, n <= NORMA_TILE. */
-static void write_rows(const pass *p, int64_t plane, int64_t outer, int64_t first, int64_t rows, int64_t column,
+/* A norma_column_write. */
+static void write_rows(const void *context, int64_t plane, int64_t outer, int64_t first, int64_t rows, int64_t column,
                        int64_t n) {
+  const pass *p = context;
   const norma_call *call = p->plan.call;
   float hi[NORMA_TILE], lo[NORMA_TILE], rstd[NORMA_TILE];
   norma_saved saved[NORMA_TILE];
   for (int64_t c = 0; c < n; c++) {
-    saved[c] = p->saved[unit_of(p, plane, column + c)];
+    saved[c] = p->saved[norma_column_unit(&p->plan, plane, column + c)];
     norma_coefs_set(&saved[c], &hi[c], &lo[c], &rstd[c]);
   }
   norma_coefs coefs = {.hi = hi, .lo = lo, .rstd = rstd, .saved = saved, .unit_step = 1};
@@ -104,7 +96,7 @@ static void pass_tiles(void *context, int64_t begin, int64_t end) {
   const pass *p = context;
   int64_t per_plane = (p->plan.width + p->tile - 1) / p->tile, middle = p->plan.middle;
   for (int64_t t = begin; t < end; t++) {
-    int64_t plane = t / per_plane, first = t % per_plane * p->tile, n = smaller(p->plan.width - first, p->tile);
+    int64_t plane = t / per_plane, first = t % per_plane * p->tile, n = norma_smaller(p->plan.width - first, p->tile);
     norma_moments run[NORMA_TILE], piece[NORMA_TILE];
     for (int64_t s = 0; s < p->plan.pieces_of_run; s++) {
       measure_piece(p, plane, 0, s, first, n, s ? piece : run);
@@ -114,7 +106,7 @@ static void pass_tiles(void *context, int64_t begin, int64_t end) {
       norma_moments sample = {0}, total = {0};
       for (int64_t m = 0; m < middle; m++) norma_moments_join(&sample, &run[c + m]);
       norma_moments_join(&total, &sample);
-      norma_finish_unit(&p->outputs, unit_of(p, plane, first + c), &total);
+      norma_finish_unit(&p->outputs, norma_column_unit(&p->plan, plane, first + c), &total);
     }
     if (p->y.data) write_rows(p, plane, 0, 0, p->plan.rows, first, n);
   }
@@ -154,31 +146,17 @@ static void merge_units(void *context, int64_t begin, int64_t end) {
       norma_moments_join(&total, &sample);
       sample = (norma_moments){0};
     }
-    norma_finish_unit(&p->outputs, unit_of(p, plane, column), &total);
+    norma_finish_unit(&p->outputs, norma_column_unit(&p->plan, plane, column), &total);
   }
-}
-
-static int64_t chunks_of(const pass *p) { return (p->plan.rows + p->rows_at_once - 1) / p->rows_at_once; }
-
-static void write_chunks(void *context, int64_t begin, int64_t end) {
-  const pass *p = context;
-  int64_t chunks = chunks_of(p);
-  for (int64_t i = begin; i < end; i++) {
-    int64_t row = i % chunks * p->rows_at_once, at = i / chunks, rows = smaller(p->plan.rows - row, p->rows_at_once);
-    for (int64_t c = 0; c < p->plan.width; c += NORMA_TILE)
-      write_rows(p, at / p->plan.outer_count, at % p->plan.outer_count, row, rows, c,
-                 smaller(p->plan.width - c, NORMA_TILE));
-  }
-  if (p->stream) p->plan.kernels->fence();
 }
 
 /* --------------------------------------------------------------------------------------------------- the choice --- */
 
 /* Bytes that a tile should have, to be in the second-level cache when it is written. */
-enum { TILE_BYTES = 196608, CHUNK_BYTES = 1 << 19 };
+enum { TILE_BYTES = 196608 };
 
 static void choose_tile(pass *p) {
-  int64_t fitting = TILE_BYTES / (p->plan.rows * p->x.size), tile = smaller(p->plan.width, NORMA_TILE);
+  int64_t fitting = TILE_BYTES / (p->plan.rows * p->x.size), tile = norma_smaller(p->plan.width, NORMA_TILE);
   if (fitting < 64) fitting = p->plan.width; /* it would not stay there anyway: whole rows are read best */
   if (fitting < tile) tile = fitting & -(int64_t)64;
   if (tile > p->plan.middle) tile -= tile % p->plan.middle;
@@ -209,12 +187,12 @@ bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_mome
   choose_tile(&p);
   int64_t tiles = plan->plane_count * ((plan->width + p.tile - 1) / p.tile), bytes = norma_pass_bytes(call, 2);
   bool given = call->given_var.data, whole = plan->outer_count == 1 && p.tile % plan->middle == 0;
-  bool enough = norma_column_workspace(call->layer) == 0 || tiles >= 8;
+  bool room = norma_column_workspace(call->layer) > 0, enough = !room || tiles >= 8;
   if (!given && whole && enough) {
     norma_parallel(call->threads, tiles, 1, bytes, pass_tiles, &p);
     return true;
   }
-  if (!given && norma_column_workspace(call->layer) == 0) return false;
+  if (!given && !room) return false;
   if (given) {
     norma_statistics(call, saved, moments);
   } else {
@@ -222,8 +200,6 @@ bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_mome
     norma_parallel(call->threads, items, 1, bytes / 2, measure_items, &p);
     norma_parallel(call->threads, norma_layer_units(call->layer), 64, 0, merge_units, &p);
   }
-  p.rows_at_once = CHUNK_BYTES / (plan->width * p.x.size) + 1;
-  int64_t chunks = plan->plane_count * plan->outer_count * chunks_of(&p);
-  if (call->y.data) norma_parallel(call->threads, chunks, 1, bytes, write_chunks, &p);
+  if (call->y.data) norma_column_write_all(plan, write_rows, &p, p.stream, bytes);
   return true;
 }

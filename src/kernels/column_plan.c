@@ -87,3 +87,39 @@ char *norma_column_at(const norma_column_view *v, int64_t plane, int64_t outer, 
                column * v->column_stride;
   return v->data + at * v->size;
 }
+
+int64_t norma_column_unit(const norma_column_plan *p, int64_t plane, int64_t column) {
+  return norma_walk_offset(&p->unit_planes, plane) + norma_walk_offset(&p->unit_columns, column);
+}
+
+/* ------------------------------------------------------------------------------------------------ row after row --- */
+
+/* Bytes of a chunk of rows: enough to amortize the coefficients that are made for each. */
+enum { CHUNK_BYTES = 1 << 19 };
+
+typedef struct writing {
+  const norma_column_plan *plan;
+  norma_column_write *write;
+  const void *pass;
+  int64_t rows, chunks; /* rows of a chunk, chunks of a run */
+  bool stream;
+} writing;
+
+static void write_chunks(void *context, int64_t begin, int64_t end) {
+  const writing *w = context;
+  const norma_column_plan *p = w->plan;
+  for (int64_t i = begin; i < end; i++) {
+    int64_t row = i % w->chunks * w->rows, at = i / w->chunks, rows = norma_smaller(p->rows - row, w->rows);
+    for (int64_t c = 0; c < p->width; c += NORMA_TILE)
+      w->write(w->pass, at / p->outer_count, at % p->outer_count, row, rows, c, norma_smaller(p->width - c, NORMA_TILE));
+  }
+  if (w->stream) p->kernels->fence();
+}
+
+void norma_column_write_all(const norma_column_plan *p, norma_column_write *write, const void *pass, bool stream,
+                            int64_t bytes) {
+  writing w = {.plan = p, .write = write, .pass = pass, .stream = stream};
+  w.rows = CHUNK_BYTES / (p->width * (int64_t)norma_type_size(p->call->type)) + 1;
+  w.chunks = (p->rows + w.rows - 1) / w.rows;
+  norma_parallel(p->call->threads, p->plane_count * p->outer_count * w.chunks, 1, bytes, write_chunks, &w);
+}

@@ -33,7 +33,19 @@ bool norma_column_plan_make(norma_column_plan *p, const norma_call *call, const 
 bool norma_column_view_make(const norma_column_plan *p, const norma_operand *operand, norma_column_view *view);
 char *norma_column_at(const norma_column_view *view, int64_t plane, int64_t outer, int64_t row, int64_t column);
 
+/* The unit of a column. */
+int64_t norma_column_unit(const norma_column_plan *p, int64_t plane, int64_t column);
+
 /* The most columns whose coefficients are made at once, on the stack. */
 enum { NORMA_TILE = 512 };
+
+/* Writes the results of rows row .. row + rows - 1 of columns column .. column + n - 1, n <= NORMA_TILE. */
+typedef void norma_column_write(const void *pass, int64_t plane, int64_t outer, int64_t row, int64_t rows,
+                                int64_t column, int64_t n);
+/* All of them by threads, row after row; bytes as in norma_parallel. */
+void norma_column_write_all(const norma_column_plan *p, norma_column_write *write, const void *pass, bool stream,
+                            int64_t bytes);
+
+static inline int64_t norma_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 #endif

@@ -85,12 +85,6 @@ void norma_narrow_f16(const float *from, uint16_t *to, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] = from[i] == from[i] ? float_to_f16(from[i]) : 0x7e00;
 }
 
-double norma_load_one(norma_type type, const void *array, int64_t i, double absent) {
-  double value = absent;
-  if (array) norma_load(type, (const char *)array + i * (int64_t)norma_type_size(type), 0, &value, 1);
-  return value;
-}
-
 void norma_store(norma_type type, const double *from, void *to, int64_t stride, int64_t n) {
   switch (type) {
     case NORMA_F32: {

@@ -12,7 +12,12 @@
 void norma_load(norma_type type, const void *from, int64_t stride, double *to, int64_t n);
 void norma_store(norma_type type, const double *from, void *to, int64_t stride, int64_t n);
 /* Element i of a dense array, or `absent` if there is no array. */
-double norma_load_one(norma_type type, const void *array, int64_t i, double absent);
+static inline double norma_load_one(norma_type type, const void *array, int64_t i, double absent) {
+  double value = absent;
+  if (type == NORMA_F32) return array ? ((const float *)array)[i] : absent; /* each short row needs three */
+  if (array) norma_load(type, (const char *)array + i * (int64_t)norma_type_size(type), 0, &value, 1);
+  return value;
+}
 void norma_store_one(norma_type type, void *array, int64_t i, double value);
 /* float16 as float32 and back, NaN to the canonical one. */
 void norma_widen_f16(const uint16_t *from, float *to, int64_t n);

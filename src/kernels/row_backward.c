@@ -28,7 +28,7 @@ static double weight_at(const norma_row_plan *p, const char *weight) {
 static norma_slopes slopes_of(const pass *b, int64_t unit, const char *weight) {
   const norma_saved *s = &b->saved[unit];
   norma_slopes slopes = {.mean = &s->mean, .mean_lo = &s->mean_lo, .rstd = &s->rstd};
-  if (!b->plan.given && b->means) slopes.q = &b->means[unit].q, slopes.q_xhat = &b->means[unit].q_xhat;
+  if (!b->plan.given) slopes.q = &b->means[unit].q, slopes.q_xhat = &b->means[unit].q_xhat;
   slopes.weight = (const float *)weight;
   slopes.weight_step = b->varies ? 1 : 0;
   slopes.weight_offset = b->plan.call->weight_offset;
@@ -81,7 +81,7 @@ static void start_unit(const pass *b, int64_t unit, summer *s) {
   const norma_row_plan *p = &b->plan;
   s->total = (norma_partial){0};
   double weight = weight_at(p, norma_row_start(p, WEIGHT, unit, 0, 0));
-  s->pivot = norma_row_value(p, norma_row_start(p, DY, unit, 0, 0)) * weight;
+  s->pivot = norma_load_one(p->call->type, norma_row_start(p, DY, unit, 0, 0), 0, 0) * weight;
 }
 
 /* dx of units first .. first + write - 1, and the sums of the `measure` units after them. */
@@ -98,7 +98,7 @@ static void backward_block(const pass *b, int64_t first, int write, int measure)
       if (i < measure) norma_partial_join(&units[i].total, &sample);
     }
   }
-  for (int i = 0; i < measure && b->means && !p->given; i++)
+  for (int i = 0; i < measure && !p->given; i++)
     b->means[first + write + i] = norma_unit_means(p->call, units[i].pivot, &units[i].total);
 }
 

@@ -16,8 +16,9 @@ typedef struct pass {
 /* The middle one of three values of a stretch, as in statistics.c. */
 static double pivot_of(const norma_row_plan *p, const char *x, int64_t n) {
   if (p->call->layer->rms) return 0;
-  return norma_middle_of(norma_row_value(p, x), norma_row_value(p, x + (n - 1) / 2 * p->size),
-                         norma_row_value(p, x + (n - 1) * p->size));
+  norma_type type = p->call->type;
+  return norma_middle_of(norma_load_one(type, x, 0, 0), norma_load_one(type, x, (n - 1) / 2, 0),
+                         norma_load_one(type, x, n - 1, 0));
 }
 
 static norma_moments stretch_moments(const norma_row_plan *p, const char *x, int64_t n, double pivot, double sum[2]) {

@@ -4,8 +4,6 @@
 
 #include "vector.h"
 
-#include <string.h>
-
 enum { NORMA_BLOCK_UNITS = 32 };
 
 typedef struct norma_row_plan {
@@ -35,15 +33,6 @@ static inline const char *norma_row_start(const norma_row_plan *p, int v, int64_
   int64_t at = norma_row_offset(&p->r.view[v].kept, unit) + norma_row_offset(&p->r.view[v].outer, outer) +
                norma_row_offset(&p->r.view[v].middle, middle);
   return run->data + at * (run->type == NORMA_F64 ? 8 : run->type == NORMA_F32 ? 4 : 2);
-}
-
-/* One element as float64. */
-static inline double norma_row_value(const norma_row_plan *p, const char *at) {
-  float single;
-  double value;
-  if (p->call->type == NORMA_F32) return memcpy(&single, at, sizeof single), (double)single;
-  norma_load(p->call->type, at, 0, &value, 1);
-  return value;
 }
 
 #endif

@@ -158,7 +158,7 @@ NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shar
     norma_coefs last = coefs_pad(c, &room, first + i, n - i);
     bad = forward_quarter(&last, shared, units, weights, biases, 0, from + i, y + i, bad);
   }
-  if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, first, from, NULL, y, n);
+  if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, first, from, y, n);
   if (c->activation) activate_group(c->activation, y);
   store_group(type, out, y, n);
 }
@@ -183,7 +183,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
 #pragma GCC unroll 4
     for (int k = 0; k < NORMA_GROUP; k += NORMA_QUARTER)
       bad = forward_quarter(c, &shared, units, weights, biases, i + k, from + k, to + k, bad);
-    if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, i, from, NULL, to, NORMA_GROUP);
+    if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, i, from, to, NORMA_GROUP);
     if (c->activation) activate_group(c->activation, to);
     if (to == result) store_group(type, out, result, NORMA_GROUP);
     else out->to += sizeof result;
@@ -195,17 +195,20 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
   if (ahead) sums_end(&s, ahead->sum);
 }
 
-/* Rows without a gap are one stream. */
+/* Before row r: rows without a gap are one stream. */
+NORMA_INLINE void sink_row(sink *out, norma_type type, const norma_rows *rows, int64_t r, bool stream) {
+  if (r > 0 && rows->y_stride == rows->n) return;
+  if (r > 0) sink_close(out);
+  sink_open(out, (char *)rows->y + r * rows->y_stride * (type == NORMA_F32 ? 4 : 2), stream);
+}
+
 NORMA_INLINE void forward_rows(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
                                const norma_rows *rows, bool stream, norma_ahead *ahead) {
   sink out;
   norma_coefs here = *c;
   int64_t size = type == NORMA_F32 ? 4 : 2;
   for (int64_t r = 0; r < rows->rows; r++) {
-    if (r == 0 || rows->y_stride != rows->n) {
-      if (r > 0) sink_close(&out);
-      sink_open(&out, (char *)rows->y + r * rows->y_stride * size, stream);
-    }
+    sink_row(&out, type, rows, r, stream);
     forward_row(type, &here, units, weights, biases, (const char *)rows->x + r * rows->x_stride * size, rows->n, &out,
                 ahead);
     if (here.weight) here.weight += here.weight_row;
@@ -244,30 +247,24 @@ NORMA_INLINE double one_weight(const norma_slopes *s, int64_t at) {
 }
 
 /* gamma of four elements, a float32 number; an offset is added in float64 and rounded, which is the float32 sum. */
-NORMA_INLINE quad quad_weights(const norma_slopes *s, bool weights, int64_t at) {
+NORMA_INLINE quad quad_weights(const norma_slopes *s, int64_t at) {
   float rounded[4];
-  if (!weights) return quad_set(one_weight(s, 0));
   quad gamma = quad_add(quad_floats(s->weight + at), quad_set(s->weight_offset));
   if (__builtin_expect(s->weight_offset == 0, 1)) return gamma;
   quad_narrow(rounded, gamma);
   return quad_floats(rounded);
 }
 
-/* A NaN in rstd, of a unit that has one, must reach both sums. */
-NORMA_INLINE void gradients_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
-                                  const float *dy, quad pivot, two_sums *s) {
+NORMA_INLINE void gradients_group(const norma_slopes *c, bool weights, int64_t at, const float *x, const float *dy,
+                                  quad pivot, two_sums *s) {
   group_sums g;
   quad mean = quad_set(c->mean[0]), mean_lo = quad_set(c->mean_lo[0]), rstd = quad_set(c->rstd[0]);
 #pragma GCC unroll 16
   for (int i = 0; i < NORMA_GROUP; i += 4) {
-    if (units) mean = quad_load(c->mean + at + i), mean_lo = quad_load(c->mean_lo + at + i);
-    if (units) rstd = quad_load(c->rstd + at + i);
     quad q = quad_floats(dy + i);
-    if (weights) q = quad_mul(q, quad_weights(c, true, at + i));
+    if (weights) q = quad_mul(q, quad_weights(c, at + i));
     quad q_xhat = quad_mul(q, quad_xhat(quad_floats(x + i), mean, mean_lo, rstd));
-    if (weights) q = quad_sub(q, pivot);
-    if (units) q = quad_add(q, quad_mul(rstd, quad_set(0)));
-    group_put(&g, i, q, q_xhat);
+    group_put(&g, i, weights ? quad_sub(q, pivot) : q, q_xhat);
   }
   sums_add(s, &g);
 }
@@ -278,23 +275,22 @@ NORMA_INLINE void gradients_rest(const norma_slopes *c, bool weights, int64_t at
   group_sums g;
   group_clear(&g);
   for (int64_t i = 0; i < n; i++) {
-    int64_t u = (at + i) * c->unit_step;
     double q = weights ? (double)dy[i] * one_weight(c, at + i) : (double)dy[i];
-    second[i] = q * ((((double)x[i] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]);
-    first[i] = (weights ? q - pivot : q) + c->rstd[u] * 0;
+    second[i] = q * ((((double)x[i] - c->mean[0]) - c->mean_lo[0]) * c->rstd[0]);
+    first[i] = weights ? q - pivot : q;
   }
   for (int i = 0; i < n; i += 4) group_put(&g, i, quad_load(first + i), quad_load(second + i));
   sums_add(s, &g);
 }
 
-NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
-                                const void *dy, int64_t n, double pivot, double sum[2]) {
+NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool weights, const void *x, const void *dy,
+                                int64_t n, double pivot, double sum[2]) {
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP];
   two_sums s = {quad_set(0), quad_set(0)};
   int64_t i = 0;
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP)
-    gradients_group(c, units, weights, i, load_group(type, x, i, x_room), load_group(type, dy, i, dy_room),
-                    quad_set(pivot), &s);
+    gradients_group(c, weights, i, load_group(type, x, i, x_room), load_group(type, dy, i, dy_room), quad_set(pivot),
+                    &s);
   if (i < n)
     gradients_rest(c, weights, i, load_rest(type, x, i, n - i, x_room), load_rest(type, dy, i, n - i, dy_room), n - i,
                    pivot, &s);
@@ -303,11 +299,8 @@ NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool uni
 
 static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slopes, const void *x, const void *dy,
                                        int64_t n, double pivot, double sum[2]) {
-  bool units = slopes->unit_step, weights = slopes->weight && slopes->weight_step;
-  if (!units && !weights) gradients_row(type, slopes, false, false, x, dy, n, pivot, sum);
-  else if (!units) gradients_row(type, slopes, false, true, x, dy, n, pivot, sum);
-  else if (!weights) gradients_row(type, slopes, true, false, x, dy, n, pivot, sum);
-  else gradients_row(type, slopes, true, true, x, dy, n, pivot, sum);
+  if (slopes->weight && slopes->weight_step) gradients_row(type, slopes, true, x, dy, n, pivot, sum);
+  else gradients_row(type, slopes, false, x, dy, n, pivot, sum);
 }
 
 /* ----------------------------------------------------------------------------------------------------- backward --- */
@@ -318,10 +311,12 @@ NORMA_INLINE void backward_group(const norma_slopes *c, bool units, bool weights
   bool given = !c->q;
   quad mean = quad_set(c->mean[0]), mean_lo = quad_set(c->mean_lo[0]), rstd = quad_set(c->rstd[0]);
   quad mean_q = quad_set(given ? 0 : c->q[0]), mean_q_xhat = quad_set(given ? 0 : c->q_xhat[0]);
+  quad weight = quad_set(one_weight(c, 0));
 #pragma GCC unroll 4
   for (int i = 0; i < NORMA_GROUP; i += 4) {
     if (units) rstd = quad_load(c->rstd + at + i);
-    quad q = quad_mul(quad_floats(dy + i), quad_weights(c, weights, at + i));
+    if (weights) weight = quad_weights(c, at + i);
+    quad q = quad_mul(quad_floats(dy + i), weight);
     if (!given) {
       if (units) mean = quad_load(c->mean + at + i), mean_lo = quad_load(c->mean_lo + at + i);
       if (units) mean_q = quad_load(c->q + at + i), mean_q_xhat = quad_load(c->q_xhat + at + i);
@@ -354,7 +349,7 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
     if (ahead) {
       prefetch_group(type, ahead->x, i + 8 * NORMA_GROUP);
       prefetch_group(type, ahead->dy, i + 8 * NORMA_GROUP);
-      gradients_group(&ahead->slopes, false, weights, i, load_group(type, ahead->x, i, x_room),
+      gradients_group(&ahead->slopes, weights, i, load_group(type, ahead->x, i, x_room),
                       load_group(type, ahead->dy, i, dy_room), quad_set(ahead->pivot), &s);
     }
     backward_group(c, units, weights, i, load_group(type, x, i, x_room), load_group(type, dy, i, dy_room), result);
@@ -377,10 +372,7 @@ NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool uni
   norma_slopes here = *c;
   int64_t size = type == NORMA_F32 ? 4 : 2;
   for (int64_t r = 0; r < rows->rows; r++) {
-    if (r == 0 || rows->y_stride != rows->n) {
-      if (r > 0) sink_close(&out);
-      sink_open(&out, (char *)rows->y + r * rows->y_stride * size, stream);
-    }
+    sink_row(&out, type, rows, r, stream);
     backward_row(type, &here, units, weights, (const char *)rows->x + r * rows->x_stride * size,
                  (const char *)rows->dy + r * rows->dy_stride * size, rows->n, &out, ahead);
     if (here.weight) here.weight += here.weight_row;

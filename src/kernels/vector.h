@@ -37,8 +37,6 @@ typedef struct norma_slopes {
   const float *weight;      /* NULL: 1 */
   int64_t weight_step, weight_row;
   double weight_offset;
-  norma_activation activation;
-  norma_coefs z; /* with an activation: dy is multiplied by its slope at z, which these coefficients give */
 } norma_slopes;
 
 /* Sums of another stretch of as many elements, taken in the same loop: its loads hide behind the stores. */
@@ -57,7 +55,7 @@ typedef struct norma_kernels {
    * `stream`: past the caches. */
   void (*forward)(norma_type type, const norma_coefs *coefs, const norma_rows *rows, bool stream, norma_ahead *ahead);
   /* sum[0] = sum(dy), sum[1] = sum(dy * xhat); where the weight has step 1, of q = dy * weight: sum(q - pivot) and
-   * sum(q * xhat) */
+   * sum(q * xhat). The unit is one: unit_step is 0, here and of `ahead`. */
   void (*gradients)(norma_type type, const norma_slopes *slopes, const void *x, const void *dy, int64_t n, double pivot,
                     double sum[2]);
   /* dx of rows, and the gradients of another one */
@@ -81,8 +79,7 @@ extern const norma_kernels norma_kernels_scalar, norma_kernels_sse2, norma_kerne
 const norma_kernels *norma_kernels_best(void);
 
 /* Elements whose float32 result is not finite are computed again in float64. */
-void norma_forward_exact(const norma_coefs *coefs, int64_t first, const float *x, const float *after, float *y,
-                         int64_t n);
+void norma_forward_exact(const norma_coefs *coefs, int64_t first, const float *x, float *y, int64_t n);
 /* Makes the float32 view of a unit; false in `rstd` as NaN where its range would not do. */
 void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd);
 
