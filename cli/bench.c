@@ -2,6 +2,7 @@
 #include "bench.h"
 
 #include "cli.h"
+#include "output.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -138,11 +139,9 @@ static int fail_row(bench_row *row, const norma_error *error) {
 
 static int write_json(const char *path, const cJSON *list) {
   char *text = cJSON_Print(list);
-  FILE *file = text ? fopen(path, "w") : NULL;
-  bool good = file && fprintf(file, "%s\n", text) > 0;
-  good = (!file || fclose(file) == 0) && good;
+  int code = text ? output_save(path, text, strlen(text)) : cli_fail("%s: no memory for its text", path);
   free(text);
-  return good ? EXIT_GOOD : cli_fail("%s: cannot be written: %s", path, strerror(errno));
+  return code;
 }
 
 static int run_rows(bench_row *rows, int count, const options *o) {

@@ -173,3 +173,17 @@ void outputs_close(output_set *set) {
   free(set->files);
   memset(set, 0, sizeof *set);
 }
+
+int output_save(const char *path, const void *content, size_t size) {
+  output_set set = {0};
+  int bad = outputs_add(&set, path);
+  if (bad == EXIT_GOOD) bad = outputs_open(&set);
+  if (bad == EXIT_GOOD) bad = output_start(&set.files[0]);
+  if (bad == EXIT_GOOD) {
+    bool good = fwrite(content, 1, size, set.files[0].stream) == size;
+    bad = output_finish(&set.files[0], good ? NULL : strerror(errno));
+  }
+  if (bad == EXIT_GOOD) bad = outputs_commit(&set);
+  outputs_close(&set);
+  return bad;
+}

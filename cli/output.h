@@ -29,6 +29,8 @@ int output_start(output_file *file);
 int output_finish(output_file *file, const char *reason);
 /* Renames all files to their targets. All must be finished. */
 int outputs_commit(output_set *set);
+/* All of the above for one file and its content. */
+int output_save(const char *path, const void *content, size_t size);
 /* Removes what was not committed and frees everything. */
 void outputs_close(output_set *set);
 

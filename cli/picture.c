@@ -143,20 +143,6 @@ static bool encode(const picture *p, format f, bytes *out) {
   return good && (f != SVG || (append(out, &nul, 1) == CAIRO_STATUS_SUCCESS && add_description(p, out)));
 }
 
-static int save(const char *path, const bytes *content) {
-  output_set set = {0};
-  int bad = outputs_add(&set, path);
-  if (bad == EXIT_GOOD) bad = outputs_open(&set);
-  if (bad == EXIT_GOOD) bad = output_start(&set.files[0]);
-  if (bad == EXIT_GOOD) {
-    bool good = fwrite(content->data, 1, content->size, set.files[0].stream) == content->size;
-    bad = output_finish(&set.files[0], good ? NULL : strerror(errno));
-  }
-  if (bad == EXIT_GOOD) bad = outputs_commit(&set);
-  outputs_close(&set);
-  return bad;
-}
-
 /* ------------------------------------------------------------------------------------------------- --json ----- */
 
 static cJSON *panel_json(const picture_panel *panel) {
@@ -200,7 +186,7 @@ static int draw(picture *p, const char *path) {
     return cli_fail("no installed font has the characters of the text; install the package %s", package);
   }
   bytes out = {0};
-  int code = encode(p, f, &out) ? save(path, &out) : cli_fail("cairo could not draw the picture");
+  int code = encode(p, f, &out) ? output_save(path, out.data, out.size) : cli_fail("cairo could not draw the picture");
   if (code == EXIT_GOOD) printf("%s\n", path);
   free(out.data);
   return code;

@@ -3,7 +3,6 @@
 #include "internal.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 /* Problems that the sweep draws too seldom: tensors above 1 MiB, which are written past the caches, and runs and
  * channel counts about the lengths of the kernels' blocks and tiles. */
@@ -68,11 +67,9 @@ static uint64_t all_bits(const problem_case *c) {
   uint64_t hash = problem_checksum(c);
   int64_t units = c->moments && c->tensors[PROBLEM_Y].data ? norma_layer_units(&c->layer) : 0;
   for (int64_t u = 0; u < units; u++) {
-    unsigned char bytes[4 * sizeof(double)]; /* mean to the last */
-    memcpy(bytes, (const unsigned char *)&c->moments[u] + offsetof(norma_moments, mean), sizeof bytes);
-    for (size_t i = 0; i < sizeof bytes; i++) {
-      hash = (hash ^ bytes[i]) * 0x100000001b3u;
-    }
+    const norma_moments *m = &c->moments[u];
+    const double values[] = {m->mean, m->mean_lo, m->m2, m->m2_lo};
+    hash = problem_hash(hash, (const unsigned char *)values, sizeof values);
   }
   return hash;
 }

@@ -54,4 +54,7 @@ bool problem_fill_inputs(problem_case *c, norma_error *error);
 /* run.c: calls task for every index on `*(int *)pool` threads, the last index first. */
 void problem_run_threads(void *pool, int64_t count, void (*task)(void *context, int64_t index), void *context);
 
+/* run.c: FNV-1a, continued from `hash`. */
+uint64_t problem_hash(uint64_t hash, const unsigned char *bytes, size_t size);
+
 #endif

@@ -151,6 +151,13 @@ bool problem_run(problem_case *c, norma_error *error) {
   return (!forward || run_forward(c, error)) && (!backward || run_backward(c, error));
 }
 
+uint64_t problem_hash(uint64_t hash, const unsigned char *bytes, size_t size) {
+  for (size_t i = 0; i < size; i++) {
+    hash = (hash ^ bytes[i]) * 0x100000001b3u;
+  }
+  return hash;
+}
+
 uint64_t problem_checksum(const problem_case *c) {
   uint64_t hash = 0xcbf29ce484222325u;
   for (int role = PROBLEM_INPUTS; role < PROBLEM_ROLES; role++) {
@@ -159,9 +166,7 @@ uint64_t problem_checksum(const problem_case *c) {
     unsigned char *bits = size ? malloc(size) : NULL;
     if (bits) {
       problem_tensor_gather(t, bits);
-      for (size_t i = 0; i < size; i++) {
-        hash = (hash ^ bits[i]) * 0x100000001b3u;
-      }
+      hash = problem_hash(hash, bits, size);
     }
     free(bits);
   }

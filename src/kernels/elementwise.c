@@ -1,8 +1,7 @@
 /* y and dx of every element, once the sums are known. Each element stands alone, so the order is that of memory. */
-#include "vector.h"
+#include "kernels.h"
 
 #include <math.h>
-#include <string.h>
 
 typedef struct job {
   const norma_call *call;
@@ -57,43 +56,6 @@ static job job_make(const norma_call *call, const norma_saved *saved, const norm
   return j;
 }
 
-bool norma_is_single(const norma_call *call) {
-  return call->type != NORMA_F64 && call->alpha == 1 && call->param_scale == 1 && call->weight.type != NORMA_F64;
-}
-
-/* Within this range no product of float32 loses more than the bound allows, and a unit's deviations, which are at most
- * sqrt(m) standard deviations, do not overflow (or give a result that is not finite, which is found). */
-void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd) {
-  bool fits = saved->scale == 1 && (saved->rstd == 0 || (saved->rstd >= 0x1p-110 && saved->rstd <= 0x1p100));
-  *hi = (float)saved->mean;
-  *lo = (float)((saved->mean - (double)*hi) + saved->mean_lo);
-  *rstd = fits ? (float)saved->rstd : NAN;
-}
-
-static double exact_z(const norma_saved *s, float x, float weight, float bias, float after) {
-  double xhat = (((double)x * s->scale - s->mean) - s->mean_lo) * s->rstd;
-  return (xhat * (double)weight + (double)bias) + (double)after;
-}
-
-float norma_single_z(const norma_saved *saved, float x, float weight, float bias, float after) {
-  float hi, lo, rstd;
-  norma_coefs_set(saved, &hi, &lo, &rstd);
-  float z = ((((x - hi) - lo) * rstd) * weight + bias) + after;
-  return isfinite(z) ? z : (float)exact_z(saved, x, weight, bias, after);
-}
-
-void norma_forward_exact(const norma_coefs *c, int64_t first, const float *x, float *y, int64_t n) {
-  const uint32_t quiet = 0x7fc00000;
-  for (int64_t i = 0; i < n; i++) {
-    int64_t at = first + i;
-    if (isfinite(y[i])) continue;
-    float weight = (c->weight ? c->weight[at * c->weight_step] : 1) + c->weight_offset;
-    float bias = c->bias ? c->bias[at * c->bias_step] : -0.0f;
-    y[i] = (float)exact_z(&c->saved[at * c->unit_step], x[i], weight, bias, -0.0f);
-    if (isnan(y[i])) memcpy(&y[i], &quiet, sizeof quiet);
-  }
-}
-
 /* xhat of a block; x is overwritten. */
 static void normalize(const job *j, int64_t first, int64_t n, double *x) {
   double mean[NORMA_BLOCK], mean_lo[NORMA_BLOCK], rstd[NORMA_BLOCK], scale[NORMA_BLOCK];
@@ -135,24 +97,25 @@ static void forward_block(const job *j, int64_t first, int64_t n, double by, dou
   for (int64_t i = 0; alpha != 1 && i < n; i++) y[i] = alpha * y[i] + (1 - alpha) * x[i];
 }
 
-/* y before the activation, in float32 where that is its definition (docs/accuracy.md). An absent addend is -0. */
-static void single_block(const job *j, int64_t first, int64_t n, double *y) {
-  double weight[NORMA_BLOCK], bias[NORMA_BLOCK], after[NORMA_BLOCK], mean[NORMA_BLOCK], mean_lo[NORMA_BLOCK],
-      rstd[NORMA_BLOCK], scale[NORMA_BLOCK];
-  if (j->weight.data) norma_walk_gather(&j->weight, 0, first, n, weight);
-  if (j->bias.data) norma_walk_gather(&j->bias, 0, first, n, bias);
-  if (j->after.data) norma_walk_gather(&j->after, 0, first, n, after);
-  norma_walk_gather(&j->x, 0, first, n, y);
-  norma_walk_gather(&j->mean, 0, first, n, mean);
-  norma_walk_gather(&j->mean_lo, 0, first, n, mean_lo);
-  norma_walk_gather(&j->rstd, 0, first, n, rstd);
-  norma_walk_gather(&j->scale, 0, first, n, scale);
-  for (int64_t i = 0; i < n; i++) {
-    norma_saved saved = {mean[i], mean_lo[i], rstd[i], scale[i]};
-    float w = (j->weight.data ? (float)weight[i] : 1) + (float)j->call->weight_offset;
-    y[i] = norma_single_z(&saved, (float)y[i], w, j->bias.data ? (float)bias[i] : -0.0f,
-                          j->after.data ? (float)after[i] : -0.0f);
-  }
+/* An array that the call may lack: NULL then. */
+static const double *gather(const norma_walk *walk, int64_t first, int64_t n, double *to) {
+  if (!walk->data) return NULL;
+  norma_walk_gather(walk, 0, first, n, to);
+  return to;
+}
+
+/* y before the activation, in float32 where that is its definition (single.c). */
+static void single_block(const job *j, int64_t first, int64_t n, double *z) {
+  double room[8][NORMA_BLOCK];
+  norma_affine at = {.x = gather(&j->x, first, n, room[0]),
+                     .mean = gather(&j->mean, first, n, room[1]),
+                     .mean_lo = gather(&j->mean_lo, first, n, room[2]),
+                     .rstd = gather(&j->rstd, first, n, room[3]),
+                     .scale = gather(&j->scale, first, n, room[4]),
+                     .weight = gather(&j->weight, first, n, room[5]),
+                     .bias = gather(&j->bias, first, n, room[6]),
+                     .after = gather(&j->after, first, n, room[7])};
+  norma_before_activation(j->call, &at, z, n);
 }
 
 /* In float64 gamma * xhat + beta may overflow although the sum does not. Far from overflow the same sum has the same
@@ -230,44 +193,8 @@ void norma_apply_forward(const norma_call *call, const norma_saved *saved) {
   norma_parallel(call->threads, norma_layer_elements(call->layer), GRAIN, norma_pass_bytes(call, 2), forward_range, &j);
 }
 
-/* What is smaller may well be read again soon, and stays in the caches. */
-enum { STREAM_BYTES = 4 << 20 };
-
-bool norma_streams(const norma_call *call) {
-  return norma_layer_elements(call->layer) >= STREAM_BYTES / (int64_t)norma_type_size(call->type);
-}
-
-void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace) {
-  if (norma_is_single(call) && !call->after.data) {
-    if (norma_row_forward(call, saved, moments) || norma_column_forward(call, saved, moments, workspace)) return;
-  }
-  norma_statistics(call, saved, moments);
-  if (call->y.data) norma_apply_forward(call, saved);
-}
-
 void norma_apply_backward(const norma_call *call, const norma_saved *saved, const norma_pair *means) {
   job j = job_make(call, saved, means);
   norma_parallel(call->threads, norma_layer_elements(call->layer), GRAIN, norma_pass_bytes(call, means ? 3 : 2),
                  backward_range, &j);
-}
-
-void norma_param_pass(const norma_call *call, const norma_saved *saved, void *workspace) {
-  if (!norma_column_params(call, saved, workspace)) norma_param_gradients(call, saved);
-}
-
-size_t norma_backward_scratch(const norma_layer *layer) {
-  size_t statistics = norma_column_workspace(layer), sums = norma_column_sums_bytes(layer);
-  return statistics > sums ? statistics : sums;
-}
-
-void norma_backward_pass(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace) {
-  bool plain = norma_is_single(call) && !call->activation && !call->after.data && !call->dafter.data &&
-               !call->dsum.data;
-  if (plain && norma_row_backward(call, saved, means, workspace)) return;
-  if (plain && norma_column_backward(call, saved, means, workspace)) return;
-  norma_param_gradients(call, saved);
-  if (!call->dx.data && !call->dafter.data) return;
-  bool through = call->dx.data && !call->given_var.data; /* through the statistics */
-  if (through) norma_unit_gradients(call, saved, means);
-  norma_apply_backward(call, saved, through ? means : NULL); /* last: dx and dafter may be dy */
 }

@@ -151,16 +151,11 @@ static double first_dz(const job *j, int64_t column) {
 
 static void sum_units(void *context, int64_t begin, int64_t end) {
   const job *j = context;
-  const norma_layer *layer = j->call->layer;
-  double m = (double)norma_layer_unit_elements(layer);
+  double m = (double)norma_layer_unit_elements(j->call->layer);
   for (int64_t unit = begin; unit < end; unit++) {
     double pivot = first_dz(j, unit);
     if (j->at.weight >= 0) pivot *= norma_gamma(j->call, norma_reduction_first(&j->reduction, j->at.weight, unit));
-    j->means[unit] = column_means(j, unit, pivot, m, m - j->call->ddof);
-    double q = pivot + j->means[unit].q;
-    j->means[unit].q = layer->rms ? 0 : q;
-    /* Inf or NaN in dy makes dx of its unit NaN, as it does in x. */
-    if (!isfinite(q) || !isfinite(j->means[unit].q_xhat)) j->means[unit].q = NAN;
+    j->means[unit] = norma_means_about(j->call, pivot, column_means(j, unit, pivot, m, m - j->call->ddof));
   }
 }
 

@@ -68,6 +68,12 @@ typedef struct norma_partial {
   norma_sum first, second;
 } norma_partial;
 
+/* Adds the sums; norma_moments_join the moments. */
+static inline void norma_partial_join(norma_partial *into, const norma_partial *piece) {
+  norma_sum_add(&into->first, piece->first);
+  norma_sum_add(&into->second, piece->second);
+}
+
 enum { NORMA_MAX_VIEWS = 10 };
 
 /* Sums along all axes that an array of the given extent does not vary along: one result per element of that array (a
@@ -134,8 +140,8 @@ typedef struct norma_pair {
 void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norma_pair *means);
 void norma_param_gradients(const norma_call *call, const norma_saved *saved);
 
-/* The whole forward pass by vector kernels, where the strides allow it: false, and nothing is done, where not.
- * norma_forward_pass chooses. Units that are rows in memory (row_forward.c), or neighbouring columns
+/* passes.c chooses: the whole forward pass by vector kernels where the strides allow it (false, and nothing is done,
+ * where not), else the plain path. Units that are rows in memory (row_forward.c), or neighbouring columns
  * (column_forward.c). */
 bool norma_row_forward(const norma_call *call, norma_saved *saved, norma_moments *moments);
 bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace);
@@ -147,7 +153,7 @@ bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_
 bool norma_column_backward(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace);
 void norma_backward_pass(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace);
 size_t norma_backward_scratch(const norma_layer *layer);
-/* Whether float32 arithmetic is the definition of y: everywhere but in float64 data and AdaIN. */
+/* single.c: whether float32 arithmetic is the definition of y: everywhere but in float64 data and AdaIN. */
 bool norma_is_single(const norma_call *call);
 /* gamma: weight + offset, rounded to float32 where that is the arithmetic of y; so dy * gamma is exact in float64. */
 static inline double norma_gamma(const norma_call *call, double weight) {

@@ -41,8 +41,7 @@ int norma_reduction_view(norma_reduction *r, const norma_operand *operand) {
 
 static void join(norma_partial *into, const norma_partial *piece) {
   norma_moments_join(&into->moments, &piece->moments);
-  norma_sum_add(&into->first, piece->first);
-  norma_sum_add(&into->second, piece->second);
+  norma_partial_join(into, piece);
 }
 
 static void reduce_run(const norma_reduction *r, const int64_t offset[], norma_stretch *stretch, void *context,

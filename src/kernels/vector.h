@@ -89,12 +89,10 @@ void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd
 bool norma_weight_varies(const norma_call *call);
 /* Whether the runs of units and of parameters are the same: then one reading serves both. */
 bool norma_runs_agree(const norma_layer *layer);
-static inline void norma_partial_join(norma_partial *into, const norma_partial *piece) {
-  norma_sum_add(&into->first, piece->first);
-  norma_sum_add(&into->second, piece->second);
-}
 /* Sums of dy and dy * xhat become those of q - pivot and q * xhat, q = dy * weight, n elements. */
 void norma_weigh_run(norma_partial *run, double weight, double n, double pivot);
+/* What dx needs of a unit, from the means of q - pivot and of q * xhat, or from their sums. */
+norma_pair norma_means_about(const norma_call *call, double pivot, norma_pair means);
 norma_pair norma_unit_means(const norma_call *call, double pivot, const norma_partial *total);
 
 /* The sums of all runs, for the parameters. */
