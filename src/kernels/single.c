@@ -12,7 +12,7 @@ bool norma_is_single(const norma_call *call) {
 /* Within this range no product of float32 loses more than the bound allows, and a unit's deviations, which are at most
  * sqrt(m) standard deviations, do not overflow (or give a result that is not finite, which is found). */
 void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd) {
-  bool fits = saved->scale == 1 && (saved->rstd == 0 || (saved->rstd >= 0x1p-110 && saved->rstd <= 0x1p100));
+  bool fits = saved->scale == 1 && (saved->rstd == 0 || (saved->rstd >= 0x1p-110 && saved->rstd <= 0x1p98));
   *hi = (float)saved->mean;
   *lo = (float)((saved->mean - (double)*hi) + saved->mean_lo);
   *rstd = fits ? (float)saved->rstd : NAN;
