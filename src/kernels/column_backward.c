@@ -79,7 +79,8 @@ static void sum_items(void *context, int64_t begin, int64_t end) {
     int64_t last = norma_smaller(first + WIDE, p->plan.width);
     at /= p->plan.pieces_of_run;
     for (int64_t c = first; c < last; c += NORMA_COLUMNS)
-      sum_piece(p, at / p->plan.outer_count, at % p->plan.outer_count, piece, c, norma_smaller(last - c, NORMA_COLUMNS));
+      sum_piece(p, at / p->plan.outer_count, at % p->plan.outer_count, piece, c,
+                norma_smaller(last - c, NORMA_COLUMNS));
   }
 }
 
@@ -177,7 +178,8 @@ static void params_from_columns(void *context, int64_t begin, int64_t end) {
   int64_t blocks = (p->plan.width + NORMA_COLUMNS - 1) / NORMA_COLUMNS;
   for (int64_t i = begin; i < end; i++) {
     double dweight[NORMA_COLUMNS], dbias[NORMA_COLUMNS];
-    int64_t plane = i / blocks, first = i % blocks * NORMA_COLUMNS, n = norma_smaller(p->plan.width - first, NORMA_COLUMNS);
+    int64_t plane = i / blocks, first = i % blocks * NORMA_COLUMNS;
+    int64_t n = norma_smaller(p->plan.width - first, NORMA_COLUMNS);
     for (int64_t c = 0; c < n; c++) {
       norma_partial total = sum_runs(p, plane, first + c, false, 0);
       dweight[c] = total.second.hi + total.second.lo;

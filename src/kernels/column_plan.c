@@ -111,7 +111,8 @@ static void write_chunks(void *context, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; i++) {
     int64_t row = i % w->chunks * w->rows, at = i / w->chunks, rows = norma_smaller(p->rows - row, w->rows);
     for (int64_t c = 0; c < p->width; c += NORMA_TILE)
-      w->write(w->pass, at / p->outer_count, at % p->outer_count, row, rows, c, norma_smaller(p->width - c, NORMA_TILE));
+      w->write(w->pass, at / p->outer_count, at % p->outer_count, row, rows, c,
+               norma_smaller(p->width - c, NORMA_TILE));
   }
   if (w->stream) p->kernels->fence();
 }
