@@ -15,7 +15,7 @@ typedef struct unit {
   real count, first, mean, var, rstd;
   real sum_q, sum_q_xhat;
   real doubt_q, doubt_q_xhat; /* how far off the two may be because dz is */
-  real sigma, shift; /* of the style, in AdaIN: they multiply gamma and add to beta */
+  real sigma, shift;          /* of the style, in AdaIN: they multiply gamma and add to beta */
 } unit;
 
 /* Where item i of those that vary with `extent` lies in an array: its index along each axis times that axis' stride. */
@@ -40,7 +40,7 @@ static real read(const norma_layer *layer, const norma_operand *from, int64_t i,
 }
 
 static int64_t index_of(const norma_layer *layer, norma_extent extent, int64_t i) {
-  norma_operand dense = norma_bind(layer, extent, NULL, NORMA_F64, NULL);
+  norma_operand dense = norma_bind(layer, extent, layer, NORMA_F64, NULL); /* for its strides */
   return place(layer, NORMA_ELEMENTS, dense.stride, i);
 }
 

@@ -170,8 +170,6 @@ void norma_statistics(const norma_call *call, norma_saved *saved, norma_moments 
   norma_unit_outputs_init(&j.outputs, call, saved, moments);
   int64_t elements = norma_layer_unit_elements(call->layer);
   int64_t grain = elements < 4096 ? 4096 / (elements > 0 ? elements : 1) : 1;
-  if (call->given_var.data)
-    norma_parallel(call->threads, j.reduction.columns, grain, 0, take_given, &j);
-  else
-    norma_parallel(call->threads, j.reduction.columns, grain, norma_pass_bytes(call, 1), measure_units, &j);
+  if (call->given_var.data) norma_parallel(call->threads, j.reduction.columns, grain, 0, take_given, &j);
+  else norma_parallel(call->threads, j.reduction.columns, grain, norma_pass_bytes(call, 1), measure_units, &j);
 }
