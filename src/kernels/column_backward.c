@@ -17,6 +17,7 @@ typedef struct pass {
   norma_partial_sums *pieces; /* [piece of the run][plane][outer][column] */
   norma_walk dweight_planes, dweight_columns, dbias_planes, dbias_columns;
   bool stream;
+  bool by_plane; /* a plane is written while it is in a cache, and the next one fetched */
 } pass;
 
 /* Columns of a piece of work for threads. */
@@ -191,6 +192,8 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
   r.x = norma_column_at(&p->x, plane, outer, first, column);
   r.dy = norma_column_at(&p->dy, plane, outer, first, column);
   r.y = norma_column_at(&p->dx, plane, outer, first, column);
+  if (p->by_plane) r.x_ahead = norma_column_ahead(&p->plan, &p->x, plane);
+  if (p->by_plane) r.dy_ahead = norma_column_ahead(&p->plan, &p->dy, plane);
   p->plan.kernels->backward(p->plan.call->type, &s, &r, p->stream, NULL);
 }
 
@@ -274,6 +277,28 @@ static void params_from_units(const pass *p) {
   norma_params_from(call, &operand);
 }
 
+/* Planes that share no unit: each is summed and written before the next. */
+static void backward_planes(void *context, int64_t begin, int64_t end) {
+  const pass *p = context;
+  const norma_column_plan *plan = &p->plan;
+  int64_t blocks = (plan->width + WIDE - 1) / WIDE, items = plan->pieces_of_run * blocks;
+  int64_t units = plan->width / plan->middle;
+  for (int64_t plane = begin; plane < end; plane++) {
+    sum_items(context, plane * items, (plane + 1) * items);
+    join_pieces(context, plane * plan->width, (plane + 1) * plan->width);
+    unit_means(context, plane * units, (plane + 1) * units);
+    norma_column_write_plane(plan, write_rows, p, plane);
+  }
+  if (p->stream) plan->kernels->fence();
+}
+
+/* Whether there are planes enough for all threads, and each stays in a cache that they share. */
+static bool are_planes_apart(const norma_column_plan *p) {
+  int64_t bytes = 2 * p->rows * p->width * (int64_t)norma_type_size(p->call->type);
+  int threads = p->call->threads && p->call->threads->run ? 4 : norma_num_threads();
+  return p->outer_count == 1 && p->plane_count >= threads && bytes <= 8 << 20;
+}
+
 bool norma_column_backward(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace) {
   bool given = call->given_var.data, params = call->dweight.data || call->dbias.data;
   bool together = params && norma_runs_agree(call->layer);
@@ -290,6 +315,12 @@ bool norma_column_backward(const norma_call *call, const norma_saved *saved, nor
   p.stream = call->dx.data && norma_streams(call);
   if (params && !together) norma_param_pass(call, saved, workspace);
   bool through = call->dx.data && !given;
+  if (through && are_planes_apart(&p.plan)) {
+    p.by_plane = true;
+    norma_parallel(call->threads, p.plan.plane_count, 1, norma_pass_bytes(call, 3), backward_planes, &p);
+    if (together) params_from_units(&p);
+    return true;
+  }
   if (through || together) sum_all(&p);
   if (together) params_from_units(&p);
   if (!call->dx.data) return true;

@@ -12,6 +12,7 @@ typedef struct pass {
   norma_moments *partial; /* [plane][outer][piece of the run][column] */
   int64_t tile;           /* columns */
   bool stream;
+  bool by_plane; /* a tile is a plane: while it is written, the next one is fetched */
 } pass;
 
 /* ------------------------------------------------------------------------------------------------------ moments --- */
@@ -86,6 +87,7 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
   norma_rows r = {.rows = rows, .n = n, .x_stride = p->x.row_stride, .y_stride = p->y.row_stride};
   r.x = norma_column_at(&p->x, plane, outer, first, column);
   r.y = norma_column_at(&p->y, plane, outer, first, column);
+  if (p->by_plane) r.x_ahead = norma_column_ahead(&p->plan, &p->x, plane);
   p->plan.kernels->forward(call->type, &coefs, &r, p->stream, NULL);
 }
 
@@ -185,6 +187,7 @@ bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_mome
   norma_unit_outputs_init(&p.outputs, call, saved, moments);
   p.stream = call->y.data && norma_streams(call);
   choose_tile(&p);
+  p.by_plane = p.tile == plan->width && plan->rows * plan->width * p.x.size <= 8 << 20;
   int64_t tiles = plan->plane_count * ((plan->width + p.tile - 1) / p.tile), bytes = norma_pass_bytes(call, 2);
   bool given = call->given_var.data, whole = plan->outer_count == 1 && p.tile % plan->middle == 0;
   bool room = norma_column_workspace(call->layer) > 0, enough = !room || tiles >= 8;

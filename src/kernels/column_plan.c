@@ -112,10 +112,22 @@ static void write_chunks(void *context, int64_t begin, int64_t end) {
   if (w->stream) p->kernels->fence();
 }
 
-void norma_column_write_all(const norma_column_plan *p, norma_column_write *write, const void *pass, bool stream,
-                            int64_t bytes) {
-  writing w = {.plan = p, .write = write, .pass = pass, .stream = stream};
+static writing writing_make(const norma_column_plan *p, norma_column_write *write, const void *pass) {
+  writing w = {.plan = p, .write = write, .pass = pass};
   w.rows = CHUNK_BYTES / (p->width * (int64_t)norma_type_size(p->call->type)) + 1;
   w.chunks = (p->rows + w.rows - 1) / w.rows;
+  return w;
+}
+
+void norma_column_write_all(const norma_column_plan *p, norma_column_write *write, const void *pass, bool stream,
+                            int64_t bytes) {
+  writing w = writing_make(p, write, pass);
+  w.stream = stream;
   norma_parallel(p->call->threads, p->plane_count * p->outer_count * w.chunks, 1, bytes, write_chunks, &w);
+}
+
+void norma_column_write_plane(const norma_column_plan *p, norma_column_write *write, const void *pass, int64_t plane) {
+  writing w = writing_make(p, write, pass);
+  int64_t items = p->outer_count * w.chunks;
+  write_chunks(&w, plane * items, (plane + 1) * items);
 }

@@ -46,6 +46,14 @@ typedef void norma_column_write(const void *pass, int64_t plane, int64_t outer, 
 void norma_column_write_all(const norma_column_plan *p, norma_column_write *write, const void *pass, bool stream,
                             int64_t bytes);
 
+/* Those of one plane, by the calling thread; the fence is the caller's. */
+void norma_column_write_plane(const norma_column_plan *p, norma_column_write *write, const void *pass, int64_t plane);
+/* Elements from a plane of an array to the next, which is read soon; 0 at the last. */
+static inline int64_t norma_column_ahead(const norma_column_plan *p, const norma_column_view *v, int64_t plane) {
+  if (plane + 1 >= p->plane_count) return 0;
+  return norma_walk_offset(&v->planes, plane + 1) - norma_walk_offset(&v->planes, plane);
+}
+
 static inline int64_t norma_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 #endif

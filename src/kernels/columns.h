@@ -63,7 +63,7 @@ NORMA_INLINE void moments_quarter(norma_type type, const void *x, int64_t at, in
                                   quad pivot, double *first, double *second) {
   quad zero = quad_set(0), d_lane[4] = {zero, zero, zero, zero}, s_lane[4] = {zero, zero, zero, zero};
   for (int r = 0; r < rows; r += 4) {
-#pragma GCC unroll 4
+  NORMA_UNROLL(4)
     for (int lane = 0; lane < 4; lane++, at += stride) {
       if (rows < NORMA_QUARTER && r + lane >= rows) break;
       quad d = quad_sub(wide >= 4 ? load_quad(type, x, at) : load_quad_rest(type, x, at, wide), pivot);

@@ -51,7 +51,7 @@ NORMA_INLINE void gradients_quarter(const column_views *v, const norma_slopes *p
     mean = quad_load(p->mean + column), mean_lo = quad_load(p->mean_lo + column), rstd = quad_load(p->rstd + column);
   }
   for (int r = 0; r < rows; r += 4) {
-#pragma GCC unroll 4
+  NORMA_UNROLL(4)
     for (int lane = 0; lane < 4; lane++) {
       if (rows < NORMA_QUARTER && r + lane >= rows) break;
       quad x = wide >= 4 ? load_quad(v->type, v->x, at) : load_quad_rest(v->type, v->x, at, wide);

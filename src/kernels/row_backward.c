@@ -232,7 +232,8 @@ static void backward_batches(const pass *b, int64_t begin, int64_t end) {
       norma_rows rows = batch_rows(p, &t, run / p->middle, run % p->middle);
       norma_slopes slopes = batch_slopes(b, &t, run / p->middle, run % p->middle);
       if (!p->given) slopes.q = t.q, slopes.q_xhat = t.q_xhat;
-      rows.x_ahead = unit + 2 * t.count <= p->r.columns ? t.count * rows.x_stride : 0; /* the next batch */
+      if (unit + 2 * t.count <= p->r.columns) /* the next batch is read soon */
+        rows.x_ahead = t.count * rows.x_stride, rows.dy_ahead = t.count * rows.dy_stride;
       p->kernels->backward(p->call->type, &slopes, &rows, p->stream, NULL);
     }
   }

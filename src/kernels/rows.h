@@ -47,7 +47,7 @@ NORMA_INLINE void group_clear(group_sums *g) {
 
 NORMA_INLINE void moments_group(const float *x, quad pivot, two_sums *s) {
   group_sums g;
-#pragma GCC unroll 4
+  NORMA_UNROLL(4)
   for (int k = 0; k < 4; k++) {
     const float *q = x + k * NORMA_QUARTER;
     quad a = quad_sub(quad_floats(q), pivot), b = quad_sub(quad_floats(q + 4), pivot);
@@ -138,7 +138,7 @@ NORMA_INLINE shared_coefs coefs_share(const norma_coefs *c, bool units) {
 /* A quarter. units, weights, biases: one coefficient for each element; constants in each caller. */
 NORMA_INLINE wide forward_quarter(const norma_coefs *c, const shared_coefs *s, bool units, bool weights, bool biases,
                                   int64_t at, const float *x, float *y, wide bad) {
-#pragma GCC unroll 16
+  NORMA_UNROLL(16)
   for (int i = 0; i < NORMA_QUARTER; i += NORMA_WIDE) {
     wide d = wide_sub(wide_load(x + i), units ? wide_load(c->hi + at + i) : s->hi);
     d = wide_sub(d, units ? wide_load(c->lo + at + i) : s->lo);
@@ -229,7 +229,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
     const float *from = load_group(type, x, i, in);
     float *to = direct && from != (const float *)out->to ? (float *)out->to : result;
     wide bad = wide_set(0);
-#pragma GCC unroll 4
+  NORMA_UNROLL(4)
     for (int k = 0; k < NORMA_GROUP; k += NORMA_QUARTER)
       bad = forward_quarter(c, &shared, units, weights, biases, i + k, from + k, to + k, bad);
     if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, i, from, to, NORMA_GROUP);

@@ -77,7 +77,7 @@ NORMA_INLINE void gradients_quad(const norma_slopes *c, bool units, bool weights
 NORMA_INLINE void gradients_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
                                   const float *dy, quad pivot, two_sums *s) {
   group_sums g;
-#pragma GCC unroll 16
+  NORMA_UNROLL(16)
   for (int i = 0; i < NORMA_GROUP; i += 4) gradients_quad(c, units, weights, at, i, x, dy, pivot, &g);
   sums_add(s, &g);
 }
@@ -178,10 +178,10 @@ NORMA_INLINE quad backward_quad(const norma_slopes *c, bool units, bool weights,
 NORMA_INLINE void backward_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
                                  const float *dy, float *dx) {
   wide bad = wide_set(0);
-#pragma GCC unroll 4
+  NORMA_UNROLL(4)
   for (int i = 0; i < NORMA_GROUP; i += NORMA_QUARTER) {
     quad v[4];
-#pragma GCC unroll 4
+  NORMA_UNROLL(4)
     for (int k = 0; k < 4; k++) v[k] = backward_quad(c, units, weights, at, i + 4 * k, x, dy);
     bad = quads_narrow(dx + i, v[0], v[1], v[2], v[3], bad);
   }
@@ -214,7 +214,8 @@ NORMA_INLINE void backward_piece(norma_type type, const norma_slopes *c, bool un
 }
 
 NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
-                               const void *dy, int64_t n, sink *out, norma_ahead *ahead, int64_t x_ahead) {
+                               const void *dy, int64_t n, sink *out, norma_ahead *ahead, int64_t x_ahead,
+                               int64_t dy_ahead) {
   two_sums s = {quad_set(0), quad_set(0)};
   int64_t i = 0;
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
@@ -224,6 +225,7 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
       gradients_piece(type, &ahead->slopes, false, weights, ahead->x, ahead->dy, i, NORMA_GROUP, ahead->pivot, &s);
     }
     if (x_ahead) prefetch_group(type, x, i + x_ahead);
+    if (dy_ahead) prefetch_group(type, dy, i + dy_ahead);
     backward_piece(type, c, units, weights, x, dy, i, NORMA_GROUP, out);
   }
   if (i < n) {
@@ -244,7 +246,7 @@ NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool uni
     sink_row(&out, type, rows, r, stream);
     backward_row(type, &here, units, weights, (const char *)rows->x + r * rows->x_stride * size,
                  (const char *)rows->dy + r * rows->dy_stride * size, rows->n, &out, ahead,
-                 rows->x_ahead);
+                 rows->x_ahead, rows->dy_ahead);
     slopes_next(&here);
     if (here.z) coefs_forward(&z, 1);
   }

@@ -24,8 +24,16 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A sanitizer makes functions so large that inlining all of them takes minutes to compile. */
-#if defined(NORMA_SANITIZED)
+/* Before a loop over the vectors of a group. In plain C, where a vector is a number, it would take minutes to compile. */
+#define NORMA_PRAGMA(text) _Pragma(#text)
+#if defined(NORMA_ISA_AVX2) || defined(NORMA_ISA_AVX512) || defined(NORMA_ISA_SSE2) || defined(NORMA_ISA_NEON)
+#define NORMA_UNROLL(n) NORMA_PRAGMA(GCC unroll n)
+#else
+#define NORMA_UNROLL(n)
+#endif
+
+/* A sanitizer, and plain C, make functions so large that inlining all of them takes minutes to compile. */
+#if defined(NORMA_SANITIZED) || defined(NORMA_ISA_SCALAR)
 #define NORMA_INLINE static inline NORMA_TARGET
 #else
 #define NORMA_INLINE static inline __attribute__((always_inline)) NORMA_TARGET

@@ -22,11 +22,11 @@ NORMA_INLINE void lane_quarter(lane_rows *l, int count, const double *gamma, int
                                double *second) {
   quad column_first[4], column_second[4];
   for (int i = 0; i < 4; i++) column_first[i] = column_second[i] = quad_set(0);
-#pragma GCC unroll 4
+  NORMA_UNROLL(4)
   for (int j = 0; j < count; j++) {
     const quad mean = l->mean[j], mean_lo = l->mean_lo[j], rstd = l->rstd[j], pivot = l->pivot[j];
     quad row_first = quad_set(0), row_second = row_first;
-#pragma GCC unroll 4
+  NORMA_UNROLL(4)
     for (int i = 0; i < 4; i++) {
       int c = at + 4 * i;
       quad dy = quad_floats(l->dy[j] + c), q = quad_mul(dy, quad_load(gamma + c));

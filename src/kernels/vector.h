@@ -30,7 +30,7 @@ typedef struct norma_rows {
   const void *x, *dy;
   void *y; /* dx in the backward pass */
   int64_t rows, n, x_stride, dy_stride, y_stride;
-  int64_t x_ahead; /* elements from a row of x to one that is read soon; 0: none */
+  int64_t x_ahead, dy_ahead; /* elements from a row to one that is read soon; 0: none */
 } norma_rows;
 
 /* What the gradient of x needs beside them, all in float64: dx = ((dy * weight - q) - xhat * q_xhat) * rstd. */
