@@ -23,6 +23,7 @@ from norma._norma import (
     rms_norm_backward,
     set_num_threads,
 )
+from norma.command import explain, picture
 
 __all__ = [
     "Moments",
@@ -30,6 +31,7 @@ __all__ = [
     "adain_backward",
     "batch_norm",
     "batch_norm_backward",
+    "explain",
     "get_num_threads",
     "group_norm",
     "group_norm_backward",
@@ -40,6 +42,7 @@ __all__ = [
     "layer_norm_backward",
     "norm",
     "norm_backward",
+    "picture",
     "rms_norm",
     "rms_norm_backward",
     "set_num_threads",
