@@ -13,7 +13,7 @@ from pathlib import Path
 def find_command() -> str:
     """The path of the command: the one installed beside this Python, else the first in PATH."""
     beside = Path(sysconfig.get_path("scripts")) / "norma"
-    found = shutil.which(beside) or shutil.which("norma")
+    found = shutil.which(str(beside)) or shutil.which("norma")
     if found is None:
         raise FileNotFoundError(
             f"the command norma is neither in {beside.parent} nor in PATH: 'make install' of Norma's sources installs "
