@@ -1,5 +1,5 @@
 /* The backward call, and the backward twins of layer, RMS and group norm and of the general layer. They take the same
- * keywords as the functions they belong to; bias, which no gradient depends on, is looked at only with an activation. */
+ * keywords as the functions they belong to; bias, which no gradient depends on, is read with an activation only. */
 #include "module.h"
 
 int py_backward_arrays(backward *b, PyObject *dy, PyObject *weight, PyObject *eps) {
@@ -83,7 +83,7 @@ PyObject *py_backward_finish(backward *b, int status) {
   return result;
 }
 
-/* ---------------------------------------------------------------------------------------------- layer and RMS norm --- */
+/* ------------------------------------------------------------------------------------------- layer and RMS norm --- */
 
 enum { DY, X, SHAPE, WEIGHT, EPS, AXES };
 
@@ -99,8 +99,8 @@ static PyObject *normalize_dims(const char *function, layer_kind kind, PyObject 
 }
 
 PyObject *py_layer_norm_backward(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  static signature s = {"layer_norm_backward", 5, 2, {"dy", "x", "normalized_shape", "weight", "eps", "axes", "bias"},
-                        {0}};
+  static signature s = {
+      "layer_norm_backward", 5, 2, {"dy", "x", "normalized_shape", "weight", "eps", "axes", "bias"}, {0}};
   PyObject *v[AXES + 2];
   (void)module;
   if (py_arguments(&s, arguments, count, keywords, v, NULL)) return NULL;
@@ -115,7 +115,7 @@ PyObject *py_rms_norm_backward(PyObject *module, PyObject *const *arguments, Py_
   return normalize_dims(s.function, LAYER_RMS, v);
 }
 
-/* ------------------------------------------------------------------------------------------------------ group norm --- */
+/* --------------------------------------------------------------------------------------------------- group norm --- */
 
 PyObject *py_group_norm_backward(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
   enum { GROUPS = X + 1, GAMMA, EPSILON, BETA, COUNT };
@@ -133,12 +133,15 @@ PyObject *py_group_norm_backward(PyObject *module, PyObject *const *arguments, P
   return py_backward_finish(&b, status);
 }
 
-/* ----------------------------------------------------------------------------------------------------- any pattern --- */
+/* -------------------------------------------------------------------------------------------------- any pattern --- */
 
 PyObject *py_norm_backward(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
   enum { PATTERN = X + 1, AFFINE, GAMMA, BETA, EPSILON, RMS, MEAN, VAR, ACTIVATION, COUNT };
-  static signature s = {"norm_backward", 3, 3, {"dy", "x", "pattern", "affine", "weight", "bias", "eps", "rms", "mean",
-                                                "var", "activation"}, {0}};
+  static signature s = {"norm_backward",
+                        3,
+                        3,
+                        {"dy", "x", "pattern", "affine", "weight", "bias", "eps", "rms", "mean", "var", "activation"},
+                        {0}};
   PyObject *v[COUNT];
   axis_sizes sizes = {.text = ""};
   (void)module;

@@ -52,8 +52,8 @@ static PyObject *normalize(signature *s, layer_kind kind, bool from_input, PyObj
   if (!status) status = py_forward_arrays(&f, v[WEIGHT], v[BIAS], v[EPS], v[OUT], v[RETURN_STATS]);
   if (!status && from_input) status = prepare(&f, v, &r, &args);
   if (!status && !from_input)
-    status = given(s->function, v[RUNNING_MEAN], v[RUNNING_VAR], s->names[FROM_INPUT], &f.x, &f.given_mean,
-                   &f.given_var);
+    status =
+        given(s->function, v[RUNNING_MEAN], v[RUNNING_VAR], s->names[FROM_INPUT], &f.x, &f.given_mean, &f.given_var);
   if (!status) status = py_forward_run(&f);
   if (!status && from_input && f.moments && args.momentum > 0) {
     args.samples = kind == LAYER_INSTANCE ? f.x.shape[0] : 1;
@@ -64,23 +64,31 @@ static PyObject *normalize(signature *s, layer_kind kind, bool from_input, PyObj
 }
 
 PyObject *py_batch_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  static signature s = {"batch_norm", 8, 1, {"x", "running_mean", "running_var", "weight", "bias", "training",
-                                             "momentum", "eps", "out", "return_stats"}, {0}};
+  static signature s = {
+      "batch_norm",
+      8,
+      1,
+      {"x", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps", "out", "return_stats"},
+      {0}};
   (void)module;
   return normalize(&s, LAYER_BATCH, false, arguments, count, keywords);
 }
 
 PyObject *py_instance_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  static signature s = {"instance_norm", 8, 1, {"x", "running_mean", "running_var", "weight", "bias",
-                                                "use_input_stats", "momentum", "eps", "out", "return_stats"}, {0}};
+  static signature s = {"instance_norm",
+                        8,
+                        1,
+                        {"x", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps",
+                         "out", "return_stats"},
+                        {0}};
   (void)module;
   return normalize(&s, LAYER_INSTANCE, true, arguments, count, keywords);
 }
 
-/* -------------------------------------------------------------------------------------------------------- backward --- */
+/* ----------------------------------------------------------------------------------------------------- backward --- */
 
-static PyObject *gradients(signature *s, layer_kind kind, bool from_input, PyObject *const *arguments,
-                           Py_ssize_t count, PyObject *keywords) {
+static PyObject *gradients(signature *s, layer_kind kind, bool from_input, PyObject *const *arguments, Py_ssize_t count,
+                           PyObject *keywords) {
   enum { DY, INPUT, MEAN, VAR, GAMMA, STATS, EPSILON, REST };
   PyObject *v[REST + 2];
   if (py_arguments(s, arguments, count, keywords, v, NULL)) return NULL;
@@ -90,23 +98,29 @@ static PyObject *gradients(signature *s, layer_kind kind, bool from_input, PyObj
   if (!status) status = py_bool(s->function, s->names[STATS], v[STATS], &from_input);
   if (!status) status = py_backward_arrays(&b, v[DY], v[GAMMA], v[EPSILON]);
   if (from_input) b.flags |= NORMA_REFUSE_SINGLE;
-  else if (!status)
-    status = given(s->function, v[MEAN], v[VAR], s->names[STATS], &b.x, &b.given_mean, &b.given_var);
+  else if (!status) status = given(s->function, v[MEAN], v[VAR], s->names[STATS], &b.x, &b.given_mean, &b.given_var);
   if (!status) status = py_backward_run(&b);
   return py_backward_finish(&b, status);
 }
 
 PyObject *py_batch_norm_backward(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  static signature s = {"batch_norm_backward", 7, 2, {"dy", "x", "running_mean", "running_var", "weight", "training",
-                                                      "eps", "bias", "momentum"}, {0}};
+  static signature s = {"batch_norm_backward",
+                        7,
+                        2,
+                        {"dy", "x", "running_mean", "running_var", "weight", "training", "eps", "bias", "momentum"},
+                        {0}};
   (void)module;
   return gradients(&s, LAYER_BATCH, false, arguments, count, keywords);
 }
 
 PyObject *py_instance_norm_backward(PyObject *module, PyObject *const *arguments, Py_ssize_t count,
                                     PyObject *keywords) {
-  static signature s = {"instance_norm_backward", 7, 2, {"dy", "x", "running_mean", "running_var", "weight",
-                                                         "use_input_stats", "eps", "bias", "momentum"}, {0}};
+  static signature s = {
+      "instance_norm_backward",
+      7,
+      2,
+      {"dy", "x", "running_mean", "running_var", "weight", "use_input_stats", "eps", "bias", "momentum"},
+      {0}};
   (void)module;
   return gradients(&s, LAYER_INSTANCE, true, arguments, count, keywords);
 }

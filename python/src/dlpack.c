@@ -76,8 +76,10 @@ static PyArray_Descr *find_descr(const char *function, const char *name, const d
   if (t->type_lanes == 1 && t->type_code == CODE_FLOAT && t->type_bits == 64) return PyArray_DescrFromType(NPY_DOUBLE);
   if (t->type_lanes == 1 && t->type_code == CODE_FLOAT && t->type_bits == 16) return PyArray_DescrFromType(NPY_HALF);
   if (t->type_lanes != 1 || t->type_code != CODE_BFLOAT || t->type_bits != 16) {
-    py_fail(PyExc_TypeError, function, "%s has DLPack type code %d of %d bits, must be float32, float64, float16 or "
-            "bfloat16", name, t->type_code, t->type_bits);
+    py_fail(PyExc_TypeError, function,
+            "%s has DLPack type code %d of %d bits, must be float32, float64, float16 or "
+            "bfloat16",
+            name, t->type_code, t->type_bits);
     return NULL;
   }
   PyArray_Descr *descr = NULL;

@@ -16,9 +16,13 @@ int py_fail(PyObject *exception, const char *function, const char *format, ...) 
 
 /* The core's names of arguments, and Python's. */
 static const char *renamed(const char *function, const char *word, size_t length) {
-  static const char *const names[][2] = {
-      {"y", "out"}, {"groups", "num_groups"}, {"given_mean", "running_mean"}, {"given_var", "running_var"},
-      {"content_eps", "eps"}, {"ndim", "x.ndim"}, {"NULL", "None"}};
+  static const char *const names[][2] = {{"y", "out"},
+                                         {"groups", "num_groups"},
+                                         {"given_mean", "running_mean"},
+                                         {"given_var", "running_var"},
+                                         {"content_eps", "eps"},
+                                         {"ndim", "x.ndim"},
+                                         {"NULL", "None"}};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     if (strlen(names[i][0]) != length || strncmp(names[i][0], word, length) != 0) continue;
     bool general = strncmp(function, "norm", 4) == 0 && strncmp(names[i][0], "given_", 6) == 0;

@@ -65,7 +65,7 @@ PyObject *py_forward_finish(forward *f, PyObject *out, int status) {
   return result;
 }
 
-/* ---------------------------------------------------------------------------------------------- layer and RMS norm --- */
+/* ------------------------------------------------------------------------------------------- layer and RMS norm --- */
 
 enum { X, SHAPE, WEIGHT };
 
@@ -85,8 +85,8 @@ static PyObject *normalize_dims(const char *function, layer_kind kind, PyObject 
 
 PyObject *py_layer_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
   enum { BIAS = WEIGHT + 1, EPS, AXES, COUNT = AXES + 3 };
-  static signature s = {"layer_norm", 5, 1, {"x", "normalized_shape", "weight", "bias", "eps", "axes", "out",
-                                             "return_stats"}, {0}};
+  static signature s = {
+      "layer_norm", 5, 1, {"x", "normalized_shape", "weight", "bias", "eps", "axes", "out", "return_stats"}, {0}};
   PyObject *v[COUNT];
   (void)module;
   if (py_arguments(&s, arguments, count, keywords, v, NULL)) return NULL;
@@ -95,15 +95,15 @@ PyObject *py_layer_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t
 
 PyObject *py_rms_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
   enum { EPS = WEIGHT + 1, AXES, COUNT = AXES + 3 };
-  static signature s = {"rms_norm", 4, 1, {"x", "normalized_shape", "weight", "eps", "axes", "out", "return_stats"},
-                        {0}};
+  static signature s = {
+      "rms_norm", 4, 1, {"x", "normalized_shape", "weight", "eps", "axes", "out", "return_stats"}, {0}};
   PyObject *v[COUNT];
   (void)module;
   if (py_arguments(&s, arguments, count, keywords, v, NULL)) return NULL;
   return normalize_dims(s.function, LAYER_RMS, v, NULL, v[EPS], &v[AXES]);
 }
 
-/* ------------------------------------------------------------------------------------------------------ group norm --- */
+/* --------------------------------------------------------------------------------------------------- group norm --- */
 
 PyObject *py_group_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
   enum { GROUPS = X + 1, GAMMA, BETA, EPS, OUT, RETURN_STATS, COUNT };
@@ -121,14 +121,18 @@ PyObject *py_group_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t
   return py_forward_finish(&f, v[OUT], status);
 }
 
-/* ----------------------------------------------------------------------------------------------------- any pattern --- */
+/* -------------------------------------------------------------------------------------------------- any pattern --- */
 
 const char *const py_activations[] = {"none", "relu", "silu", "gelu", "gelu_tanh", NULL};
 
 PyObject *py_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
   enum { PATTERN = X + 1, AFFINE, GAMMA, BETA, EPS, RMS, MEAN, VAR, ACTIVATION, OUT, RETURN_STATS, COUNT };
-  static signature s = {"norm", 2, 2, {"x", "pattern", "affine", "weight", "bias", "eps", "rms", "mean", "var",
-                                       "activation", "out", "return_stats"}, {0}};
+  static signature s = {
+      "norm",
+      2,
+      2,
+      {"x", "pattern", "affine", "weight", "bias", "eps", "rms", "mean", "var", "activation", "out", "return_stats"},
+      {0}};
   PyObject *v[COUNT];
   axis_sizes sizes = {.text = ""};
   (void)module;

@@ -93,7 +93,7 @@ int py_pattern_layer(const char *function, const char *pattern, const char *affi
   return 0;
 }
 
-/* ------------------------------------------------------------------------------------------ normalized dimensions --- */
+/* ---------------------------------------------------------------------------------------- normalized dimensions --- */
 
 static int read_axes(const char *function, PyObject *axes, const tensor *x, int *count, int64_t *list) {
   if (py_integers(function, "axes", axes, count, list)) return -1;
@@ -117,7 +117,8 @@ int py_normalized_dims(const char *function, PyObject *normalized_shape, PyObjec
   if (normalized_shape && py_integers(function, "normalized_shape", normalized_shape, &wanted, lengths)) return -1;
   if (axes && read_axes(function, axes, x, &count, list)) return -1;
   if (!axes) {
-    if (wanted == 0) return py_fail(PyExc_ValueError, function, "normalized_shape is (), must have at least 1 dimension");
+    if (wanted == 0)
+      return py_fail(PyExc_ValueError, function, "normalized_shape is (), must have at least 1 dimension");
     for (count = 0; count < wanted && wanted <= x->ndim; count++) list[count] = x->ndim - wanted + count;
   }
   bool fits = !normalized_shape || wanted == count;
@@ -135,7 +136,7 @@ int py_normalized_dims(const char *function, PyObject *normalized_shape, PyObjec
   return -1;
 }
 
-/* --------------------------------------------------------------------------------------------------------- shapes --- */
+/* ------------------------------------------------------------------------------------------------------- shapes --- */
 
 int py_param_shape(const norma_layer *layer, bool whole, int64_t *shape) {
   int ndim = 0, last = -1;

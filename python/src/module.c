@@ -4,7 +4,7 @@
 #include "module.h"
 
 #define FUNCTION(name) \
-  {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL | METH_KEYWORDS, py_doc_##name}
+  { #name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL | METH_KEYWORDS, py_doc_##name }
 
 static PyMethodDef methods[] = {
     FUNCTION(layer_norm),
@@ -28,8 +28,7 @@ static PyMethodDef methods[] = {
 };
 
 /* Caches and interned names are global: one interpreter. */
-static PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "norma._norma", .m_size = -1, .m_methods = methods};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "norma._norma", .m_size = -1, .m_methods = methods};
 
 PyMODINIT_FUNC PyInit__norma(void) {
   import_array();

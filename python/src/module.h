@@ -193,7 +193,7 @@ int py_running_check(const char *function, running *r, norma_running_args *args)
 int py_running_update(const char *function, running *r, norma_running_args *args);
 void py_running_clear(running *r);
 
-/* --------------------------------------------------------------------------------------- functions of the module --- */
+/* -------------------------------------------------------------------------------------- functions of the module --- */
 
 typedef PyObject *py_function(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords);
 

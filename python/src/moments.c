@@ -6,8 +6,7 @@
 #include <string.h>
 
 typedef struct moments {
-  PyObject_HEAD
-  PyObject *pattern; /* owned string */
+  PyObject_HEAD PyObject *pattern; /* owned string */
   axis_sizes sizes;
   bool rms, filled; /* filled: the shape and the values are there */
   int ndim;
@@ -127,10 +126,8 @@ static PyObject *moments_merge(PyObject *self, PyObject *object) {
   else if (m->rms != other->rms)
     status = py_fail(PyExc_ValueError, function, "other has rms=%s, this rms=%s", other->rms ? "True" : "False",
                      m->rms ? "True" : "False");
-  else if (m == other)
-    status = py_fail(PyExc_ValueError, function, "other is the same object");
-  else if (other->filled)
-    status = merge(m, function, "other", other->ndim, other->shape, other->values);
+  else if (m == other) status = py_fail(PyExc_ValueError, function, "other is the same object");
+  else if (other->filled) status = merge(m, function, "other", other->ndim, other->shape, other->values);
   return status ? NULL : Py_NewRef(Py_None);
 }
 
@@ -155,7 +152,7 @@ static PyObject *moments_finish(PyObject *self, PyObject *const *arguments, Py_s
   return result;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- update --- */
+/* ------------------------------------------------------------------------------------------------------- update --- */
 
 static int read_update(const moments *m, PyObject *const *v, norma_running_args *args) {
   enum { MOMENTUM = 2, CONVENTION, BATCHES, NOT_FINITE };
@@ -182,8 +179,8 @@ static int read_update(const moments *m, PyObject *const *v, norma_running_args 
 }
 
 static PyObject *moments_update(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  static signature s = {"Moments.update", 2, 0, {"running_mean", "running_var", "momentum", "convention", "batches",
-                                                 "not_finite"}, {0}};
+  static signature s = {
+      "Moments.update", 2, 0, {"running_mean", "running_var", "momentum", "convention", "batches", "not_finite"}, {0}};
   moments *m = (moments *)self;
   PyObject *v[6];
   norma_running_args args = {.size = 0};
@@ -196,7 +193,7 @@ static PyObject *moments_update(PyObject *self, PyObject *const *arguments, Py_s
   return status ? NULL : Py_NewRef(Py_None);
 }
 
-/* ---------------------------------------------------------------------------------------------- attributes, pickle --- */
+/* ------------------------------------------------------------------------------------------- attributes, pickle --- */
 
 static PyObject *shape_tuple(const moments *m) {
   npy_intp shape[NORMA_MAX_AXES];

@@ -39,8 +39,7 @@ int py_param(const char *function, const char *name, PyObject *object, const nor
   if (type_number) *type_number = PyArray_TYPE(array);
   int status = check_type(function, name, own, x_type), ndim = py_param_shape(layer, true, whole);
   if (!status && ndim == 0) status = py_fail(PyExc_ValueError, function, "%s is given, but affine names no axis", name);
-  if (!status && !py_same_shape(array, ndim, whole) &&
-      !py_same_shape(array, py_param_shape(layer, false, axes), axes))
+  if (!status && !py_same_shape(array, ndim, whole) && !py_same_shape(array, py_param_shape(layer, false, axes), axes))
     status = wrong_shape(function, name, array, ndim, whole);
   if (!status) return take(array, x_type, param);
   Py_DECREF(array);

@@ -4,7 +4,9 @@
 static const char *const names[2] = {"running_mean", "running_var"};
 
 /* 16-bit running statistics are worked on in float32. */
-static norma_type work_type(norma_type a, norma_type b) { return a == NORMA_F64 || b == NORMA_F64 ? NORMA_F64 : NORMA_F32; }
+static norma_type work_type(norma_type a, norma_type b) {
+  return a == NORMA_F64 || b == NORMA_F64 ? NORMA_F64 : NORMA_F32;
+}
 
 int py_running(const char *function, PyObject *mean, PyObject *var, int64_t channels, norma_type x_type, running *r) {
   PyObject *objects[2] = {mean, var};
@@ -14,8 +16,8 @@ int py_running(const char *function, PyObject *mean, PyObject *var, int64_t chan
     r->array[i] = py_float_array(function, names[i], objects[i], &types[i]);
     if (!r->array[i]) return -1;
     if (types[i] == NORMA_F64 && x_type != NORMA_F64)
-      return py_fail(PyExc_TypeError, function, "%s has dtype float64, with an x that is not float64 it must be float32",
-                     names[i]);
+      return py_fail(PyExc_TypeError, function,
+                     "%s has dtype float64, with an x that is not float64 it must be float32", names[i]);
     if (!py_same_shape(r->array[i], 1, &channels))
       return py_fail(PyExc_ValueError, function, "%s must have one entry for each of the %lld channels of x", names[i],
                      (long long)channels);
