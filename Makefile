@@ -43,6 +43,20 @@ bench: all
 bench-quick: all
 	@python3 bench/run.py --quick --peers '' --threads 1 --rounds 1 --seconds 0.3 $(BENCH)
 
+# The Python package in .venv, with NumPy and PyTorch; the versions are those of python/constraints.txt.
+python:
+	@[ -x .venv/bin/python ] || python3 -m venv .venv
+	@.venv/bin/pip install -q -c python/constraints.txt torch
+	@$(MAKE) --no-print-directory python-package
+
+# The same without PyTorch, if it is not there: with CORE=FILE on a libnorma.a that is built already.
+python-package:
+	@[ -x .venv/bin/python ] || python3 -m venv .venv
+	@.venv/bin/pip install -q -c python/constraints.txt numpy ml_dtypes scikit-build-core pytest
+	@SKBUILD_BUILD_DIR=build/python-$(if $(CORE),core,own) \
+	  SKBUILD_CMAKE_DEFINE='NORMA_PYTHON_CORE=$(CORE);NORMA_PYTHON_COMMAND=$(if $(CORE),OFF,ON)' \
+	  .venv/bin/pip install -q --no-build-isolation --no-deps .
+
 install: all
 	@cmake --install build --prefix $(PREFIX)
 
@@ -53,4 +67,4 @@ format:
 clean:
 	@rm -rf build
 
-.PHONY: all test check sanitize fuzz bench bench-quick install format clean
+.PHONY: all test check sanitize fuzz bench bench-quick python python-package install format clean
