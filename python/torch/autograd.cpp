@@ -35,10 +35,11 @@ Spec kept_spec(AutogradContext *ctx) {
 
 // ------------------------------------------------------------------------------------------- second derivatives ---
 
-// A variable that derivatives are taken by: the tensor itself, so that third derivatives can go on through it, or one
-// that stands for it.
+// A variable to take partial derivatives by. A view, because dy may depend on x itself, and what reaches x by that way
+// is not ours; further derivatives go on through the view.
 Tensor variable(const Tensor &t) {
-  return !t.defined() || t.requires_grad() ? t : t.detach().requires_grad_();
+  if (!t.defined()) return t;
+  return t.requires_grad() ? t.view_as(t) : t.detach().requires_grad_();
 }
 
 // What no derivative is taken by; in a struct, so that autograd does not see it.
@@ -116,8 +117,8 @@ std::tuple<Tensor, Tensor, Tensor> backward_autograd(const Tensor &dy, const Ten
 
 // -------------------------------------------------------------------------------------------- first derivatives ---
 
-// A node of its own, as PyTorch generates them: torch::autograd::Function costs as much as a small layer. Its inputs are
-// x, weight and bias, whether they are there or not.
+// A node of its own, as PyTorch generates them: torch::autograd::Function costs as much as a small layer. Its inputs
+// are x, weight and bias, whether they are there or not.
 struct NormaBackward : torch::autograd::TraceableFunction {
   static constexpr int KEPT = 6;  // x, weight, bias, given mean and variance, norma_saved
   torch::autograd::SavedVariable kept[KEPT];
@@ -151,7 +152,8 @@ std::pair<Tensor, Tensor> forward(const Tensor &x, const Params &params, const S
   const bool moving = running.mean.defined() || running.var.defined();
   if (params.var.defined() || !(moving || want_saved)) return {call_forward(x, params, spec), Tensor()};
   auto [y, saved, moments] = call_forward_saved(x, params, spec, moving);
-  if (moving) call_update(running.mean, running.var, moments, running.weight_of_new, running.biased, running.not_finite);
+  if (moving)
+    call_update(running.mean, running.var, moments, running.weight_of_new, running.biased, running.not_finite);
   return {y, saved};
 }
 
