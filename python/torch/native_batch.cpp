@@ -22,7 +22,8 @@ using Three = std::tuple<Tensor, Tensor, Tensor>;
 
 bool has_negative(const Tensor &var) { return var.defined() && var.lt(0).any().item<bool>(); }
 
-// What PyTorch refuses (no elements, one of the statistics) or computes to NaN (one value) is left to it, and what the core refuses.
+// What PyTorch refuses (no elements, one of the statistics) or computes to NaN (one value) is left to it, and what the
+// core refuses.
 bool can_run(const Tensor &x, const Params &all, double eps, bool training, double momentum) {
   if (all.mean.defined() != all.var.defined() || x.numel() == 0) return false;
   if (!core_takes({BATCH, 0, eps, 0}, x, all, training)) return false;
