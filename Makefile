@@ -57,6 +57,10 @@ python-package:
 	  SKBUILD_CMAKE_DEFINE='NORMA_PYTHON_CORE=$(CORE);NORMA_PYTHON_COMMAND=$(if $(CORE),OFF,ON)' \
 	  .venv/bin/pip install -q --no-build-isolation --no-deps .
 
+# Norma under PyTorch: the override, its derivatives, torch.compile.
+test-torch: python
+	@.venv/bin/python -m pytest -q -p no:cacheprovider python/tests_torch
+
 install: all
 	@cmake --install build --prefix $(PREFIX)
 
@@ -67,4 +71,4 @@ format:
 clean:
 	@rm -rf build
 
-.PHONY: all test check sanitize fuzz bench bench-quick python python-package install format clean
+.PHONY: all test check sanitize fuzz bench bench-quick python python-package test-torch install format clean
