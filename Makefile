@@ -43,6 +43,12 @@ bench: all
 bench-quick: all
 	@python3 bench/run.py --quick --peers '' --threads 1 --rounds 1 --seconds 0.3 $(BENCH)
 
+# The Python package in .venv, with NumPy and PyTorch; the versions are those of python/constraints.txt.
+python:
+	@[ -x .venv/bin/python ] || python3 -m venv .venv
+	@.venv/bin/pip install -q -c python/constraints.txt numpy ml_dtypes torch scikit-build-core pytest
+	@.venv/bin/pip install -q --no-build-isolation --no-deps .
+
 install: all
 	@cmake --install build --prefix $(PREFIX)
 
@@ -53,4 +59,4 @@ format:
 clean:
 	@rm -rf build
 
-.PHONY: all test check sanitize fuzz bench bench-quick install format clean
+.PHONY: all test check sanitize fuzz bench bench-quick python install format clean
