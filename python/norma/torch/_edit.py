@@ -28,8 +28,10 @@ class Change:
     note: str = ""
 
     def __str__(self) -> str:
-        arrow = f"{self.path or '(the model)'}: {self.before}"
-        return f"{arrow} -> {self.after}{f' ({self.note})' * bool(self.note)}" if self.after else f"{arrow}: {self.note}"
+        what = f"{self.path or '(the model)'}: {self.before}"
+        if not self.after:
+            return f"{what}: {self.note}"
+        return f"{what} -> {self.after}" + (f" ({self.note})" if self.note else "")
 
 
 @dataclass
@@ -103,10 +105,9 @@ def parametrized(module: nn.Module) -> bool:
     """Whether weight or bias is not a plain parameter: pruned, parametrized, or not there yet."""
     if isinstance(module, LazyModuleMixin):
         return bool(module.has_uninitialized_params())
-    return bool(getattr(module, "parametrizations", None)) or any(
-        isinstance(getattr(module, name, None), Tensor) and name not in module._parameters and name not in module._buffers
-        for name in ("weight", "bias")
-    )
+    own = {*module._parameters, *module._buffers}
+    computed = [n for n in ("weight", "bias") if n not in own and isinstance(getattr(module, n, None), Tensor)]
+    return bool(computed or getattr(module, "parametrizations", None))
 
 
 def call(model: nn.Module, example: Any) -> Any:

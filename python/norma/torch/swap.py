@@ -49,7 +49,7 @@ def swap(
     them. A new batch norm starts with running_mean 0 and running_var 1 and needs training before evaluation.
 
     groups: for "group", a number, or "auto": the largest divisor of the channels up to 32 that leaves two channels and,
-        where the example shows the size, 16 values in each group; else one group. So a prime number of channels has one.
+        where the example shows the size, 16 values in each group; else one group. A prime number of channels has one.
     example: an input (a tensor, a tuple of arguments or a dict of keywords). The model runs on it once, in evaluation
         mode and without gradients, to learn how many values each mean would have.
 
@@ -185,12 +185,10 @@ def _refuse_dead(
         values = per_group * space if space is not None else (per_group if per_group > 1 else None)
     if values is not None and values < 2:
         seen = f"at an input of shape {shape}" if shape else f"with {layer.channels} channels"
-        raise ValueError(f"{path}: {new} norm would have {values} value per mean {seen}, so its output would be constant")
+        raise ValueError(f"{path}: {new} norm would have {values} value per mean {seen}: its output would be constant")
 
 
-def _new_module(
-    layer: _Layer, new: str, groups: int, shape: tuple[int, ...] | None, path: str
-) -> nn.Module:
+def _new_module(layer: _Layer, new: str, groups: int, shape: tuple[int, ...] | None, path: str) -> nn.Module:
     source: Any = next(layer.module.parameters(), None)
     if source is None:
         source = next(layer.module.buffers(), None)
@@ -205,7 +203,8 @@ def _new_module(
     dimensions = _dimensions(layer.module) if shape is None else len(shape) - 2
     if dimensions not in classes:
         raise ValueError(f"{path}: {new} norm for which number of dimensions? An example tells: swap(..., example=x)")
-    return classes[dimensions](c, eps, affine=layer.affine, **options)
+    made: nn.Module = classes[dimensions](c, eps, affine=layer.affine, **options)
+    return made
 
 
 _BATCH: dict[int, Any] = {0: norma.BatchNorm1d, 1: norma.BatchNorm1d, 2: norma.BatchNorm2d, 3: norma.BatchNorm3d}

@@ -13,12 +13,6 @@ from ._running import RunningStatistics
 class _BatchNorm(RunningStatistics):
     """The forward pass of the classes below; it stands before torch.nn's class in their method resolution order."""
 
-    num_features: int
-    eps: float
-    momentum: float | None
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
-
     def __init__(
         self,
         num_features: int,
@@ -34,21 +28,16 @@ class _BatchNorm(RunningStatistics):
         biased_running_var: bool = False,
         reject_nonfinite: bool = False,
     ) -> None:
-        args = (num_features, eps, momentum, affine, track_running_stats, device, dtype)
-        super().__init__(*args, bias=bias)  # type: ignore[call-arg]
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         self._set_options(activation, biased_running_var, reject_nonfinite)
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        super()._check_input_dim(input)  # type: ignore[misc]
-
     def forward(self, input: Tensor) -> Tensor:
-        self._check_input_dim(input)
+        self._check_input_dim(input)  # type: ignore[no-untyped-call]
         if self.training:
             factor = 0.0 if self.momentum is None else self.momentum
             if self.momentum is None and self.num_batches_tracked is not None:
                 factor = 1.0 / (float(self.num_batches_tracked) + 1.0)
-            per_mean = input.numel() // max(input.size(1), 1)
-            return self._train_step(lambda m, v, f: self._norm(input, m, v, True, f), input, per_mean, factor)
+            return self._train_step(lambda m, v, f: self._norm(input, m, v, True, f), input, factor)
         given = self.running_mean is not None or self.running_var is not None
         return self._norm(input, self.running_mean, self.running_var, not given, 0.0)
 
@@ -57,8 +46,9 @@ class _BatchNorm(RunningStatistics):
             self.num_batches_tracked.add_(1)
 
     def _norm(self, x: Tensor, mean: Tensor | None, var: Tensor | None, training: bool, factor: float) -> Tensor:
+        options = self._update_options()
         return F.batch_norm(
-            x, mean, var, self.weight, self.bias, training, factor, self.eps, activation=self.activation
+            x, mean, var, self.weight, self.bias, training, factor, self.eps, activation=self.activation, **options
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,12 +12,6 @@ from ._running import RunningStatistics
 
 class _InstanceNorm(RunningStatistics):
     """What torch.nn's forward calls; it stands before torch.nn's class in the method resolution order."""
-
-    num_features: int
-    eps: float
-    momentum: float | None
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -35,20 +28,19 @@ class _InstanceNorm(RunningStatistics):
         biased_running_var: bool = False,
         reject_nonfinite: bool = False,
     ) -> None:
-        args = (num_features, eps, momentum, affine, track_running_stats, device, dtype)
-        super().__init__(*args, bias=bias)  # type: ignore[call-arg]
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         self._set_options(activation, biased_running_var, reject_nonfinite)
 
     def _apply_instance_norm(self, input: Tensor) -> Tensor:
         if self.training or not self.track_running_stats:
             factor = 0.0 if self.momentum is None else self.momentum
-            per_mean = prod(input.shape[2:])
-            return self._train_step(lambda m, v, f: self._norm(input, m, v, True, f), input, per_mean, factor)
+            return self._train_step(lambda m, v, f: self._norm(input, m, v, True, f), input, factor)
         return self._norm(input, self.running_mean, self.running_var, False, 0.0)
 
     def _norm(self, x: Tensor, mean: Tensor | None, var: Tensor | None, from_input: bool, factor: float) -> Tensor:
+        options = self._update_options()
         return F.instance_norm(
-            x, mean, var, self.weight, self.bias, from_input, factor, self.eps, activation=self.activation
+            x, mean, var, self.weight, self.bias, from_input, factor, self.eps, activation=self.activation, **options
         )
 
 

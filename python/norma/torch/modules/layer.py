@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .. import functional as F
-from ._running import checked_activation, options_repr
+from .._layers import activation_number
+from ._running import options_repr
 
-_CHANNELS: Mapping[str, object] = {"activation": None, "channels_first": False}
+_OPTIONS: Mapping[str, object] = {"activation": None, "channels_first": False, "promote_types": False}
 
 
 def check_channels_first(channels_first: bool, normalized_shape: Sequence[int]) -> None:
@@ -21,6 +23,12 @@ def check_channels_first(channels_first: bool, normalized_shape: Sequence[int]) 
         )
 
 
+def promoted(module: LayerNorm | RMSNorm, x: Tensor) -> Tensor:
+    if module.promote_types and module.weight is not None:
+        return x.to(torch.promote_types(x.dtype, module.weight.dtype))
+    return x
+
+
 class LayerNorm(nn.LayerNorm):
     """torch.nn.LayerNorm on (..., *normalized_shape), run by Norma.
 
@@ -29,10 +37,13 @@ class LayerNorm(nn.LayerNorm):
     activation: "relu", "silu", "gelu" or "gelu_tanh", applied to the result in the same pass.
     channels_first: the mean is that of the channels of one position of (n, c, ...), ConvNeXt's layer norm, computed
         where the data lies; normalized_shape is c. The result keeps the input's memory format.
+    promote_types: 16-bit input beside float32 parameters gives float32, as in hand-written norms; without it the
+        result has the type of the input, as in torch.nn.
     """
 
     activation: str | None = None
     channels_first: bool = False
+    promote_types: bool = False
 
     def __init__(
         self,
@@ -45,15 +56,18 @@ class LayerNorm(nn.LayerNorm):
         *,
         activation: str | None = None,
         channels_first: bool = False,
+        promote_types: bool = False,
     ) -> None:
-        super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype)  # type: ignore[arg-type]
+        super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype)
         check_channels_first(channels_first, self.normalized_shape)
-        self.activation = checked_activation(activation)
+        activation_number(activation)
+        self.activation = activation
         self.channels_first = channels_first
+        self.promote_types = promote_types
 
     def forward(self, input: Tensor) -> Tensor:
         return F.layer_norm(
-            input,
+            promoted(self, input),
             self.normalized_shape,
             self.weight,
             self.bias,
@@ -63,18 +77,19 @@ class LayerNorm(nn.LayerNorm):
         )
 
     def extra_repr(self) -> str:
-        return super().extra_repr() + options_repr(self, _CHANNELS)
+        return super().extra_repr() + options_repr(self, _OPTIONS)
 
 
 class RMSNorm(nn.RMSNorm):
     """torch.nn.RMSNorm on (..., *normalized_shape), run by Norma.
 
-    activation and channels_first are those of LayerNorm. weight_plus_one: gamma is 1 + weight and the weight starts at
-    0, as in the models of the Gemma family.
+    activation, channels_first and promote_types are those of LayerNorm. weight_plus_one: gamma is 1 + weight and the
+    weight starts at 0, as in the models of the Gemma family.
     """
 
     activation: str | None = None
     channels_first: bool = False
+    promote_types: bool = False
     weight_plus_one: bool = False
 
     def __init__(
@@ -87,13 +102,16 @@ class RMSNorm(nn.RMSNorm):
         *,
         activation: str | None = None,
         channels_first: bool = False,
+        promote_types: bool = False,
         weight_plus_one: bool = False,
     ) -> None:
         self.weight_plus_one = weight_plus_one
-        super().__init__(normalized_shape, eps, elementwise_affine, device, dtype)  # type: ignore[arg-type]
+        super().__init__(normalized_shape, eps, elementwise_affine, device, dtype)
         check_channels_first(channels_first, self.normalized_shape)
-        self.activation = checked_activation(activation)
+        activation_number(activation)
+        self.activation = activation
         self.channels_first = channels_first
+        self.promote_types = promote_types
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
@@ -101,11 +119,11 @@ class RMSNorm(nn.RMSNorm):
             nn.init.zeros_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight
+        weight: Tensor | None = self.weight
         if self.weight_plus_one and weight is not None:
             weight = 1 + weight
         return F.rms_norm(
-            x,
+            promoted(self, x),
             self.normalized_shape,
             weight,
             self.eps,
@@ -114,7 +132,7 @@ class RMSNorm(nn.RMSNorm):
         )
 
     def extra_repr(self) -> str:
-        return super().extra_repr() + options_repr(self, {**_CHANNELS, "weight_plus_one": False})
+        return super().extra_repr() + options_repr(self, {**_OPTIONS, "weight_plus_one": False})
 
 
 class GroupNorm(nn.GroupNorm):
@@ -135,12 +153,11 @@ class GroupNorm(nn.GroupNorm):
         activation: str | None = None,
     ) -> None:
         super().__init__(num_groups, num_channels, eps, affine, device, dtype, bias=bias)
-        self.activation = checked_activation(activation)
+        activation_number(activation)
+        self.activation = activation
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.group_norm(
-            input, self.num_groups, self.weight, self.bias, self.eps, activation=self.activation
-        )
+        return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps, activation=self.activation)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + options_repr(self, {"activation": None})
