@@ -1,0 +1,222 @@
+"""torch.nn.functional's norms on Norma, whether or not the override is enabled, with an activation in the same pass.
+
+Arguments, their order and defaults are those of torch.nn.functional; ``activation`` is None, "relu", "silu", "gelu" or
+"gelu_tanh". Results can be differentiated any number of times. What the core refuses (a negative eps, a momentum
+outside [0, 1]) is a ValueError here. Tensors on other devices than the CPU take PyTorch's kernels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from norma.torch._layers import BATCH, GROUP, INSTANCE, LAYER, RMS, Activation, activation_number, dims_number
+from norma.torch._load import load
+
+load()
+
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
+
+_STORE, _REFUSE, _SKIP = range(3)
+
+
+def _activate(z: Tensor, activation: Activation | None) -> Tensor:
+    match activation:
+        case None:
+            return z
+        case "relu":
+            return F.relu(z)
+        case "silu":
+            return F.silu(z)
+        case "gelu":
+            return F.gelu(z)
+        case "gelu_tanh":
+            return F.gelu(z, approximate="tanh")
+
+
+def _given(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, kind: int, eps: float, act: int
+) -> Tensor:
+    y: Tensor = torch.ops.norma.forward.default(x, weight, bias, mean, var, kind, 0, eps, act)
+    return y
+
+
+def _from_input(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, kind: int, number: int, eps: float, act: int
+) -> Tensor:
+    y: Tensor = torch.ops.norma.forward.default(x, weight, bias, None, None, kind, number, eps, act)
+    return y
+
+
+def _with_running(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    kind: int,
+    act: int,
+    biased: bool,
+    nonfinite: str,
+) -> Tensor:
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise ValueError("running_mean and running_var are both needed where statistics are not taken from input")
+        return _given(x, weight, bias, running_mean, running_var, kind, eps, act)
+    choices = {"store": _STORE, "refuse": _REFUSE, "skip": _SKIP}
+    if nonfinite not in choices:
+        raise ValueError(f"nonfinite is {nonfinite!r}, must be 'store', 'refuse' or 'skip'")
+    y: Tensor = torch.ops.norma.training_norm.default(
+        x, weight, bias, running_mean, running_var, kind, momentum, biased, choices[nonfinite], eps, act
+    )
+    return y
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    activation: Activation | None = None,
+    biased: bool = False,
+    nonfinite: str = "store",
+) -> Tensor:
+    """torch.nn.functional.batch_norm; input (n, c, ...), everything else (c).
+
+    Args:
+        biased: running_var takes the variance with 1/m (ONNX, Keras, Flax) instead of 1/(m - 1).
+        nonfinite: what becomes of running statistics when a batch holds NaN or Inf: "store" them as PyTorch does,
+            "refuse" (a ValueError names the channel, and no channel moves), or "skip" that channel.
+
+    Raises:
+        ValueError: one value per channel when training, or what the core refuses.
+    """
+    act = activation_number(activation)
+    if not input.is_cpu:
+        y = F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+        return _activate(y, activation)
+    if training and input.dim() >= 2 and input.numel() == input.size(1):
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.size()}")
+    return _with_running(
+        input, running_mean, running_var, weight, bias, training, momentum, eps, BATCH, act, biased, nonfinite
+    )
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    activation: Activation | None = None,
+    biased: bool = False,
+    nonfinite: str = "store",
+) -> Tensor:
+    """torch.nn.functional.instance_norm; input (n, c, ...), everything else (c). Further arguments as batch_norm.
+
+    Raises:
+        ValueError: one spatial element when statistics come from input, or what the core refuses.
+    """
+    act = activation_number(activation)
+    if not input.is_cpu:
+        y = F.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+        return _activate(y, activation)
+    if use_input_stats and input.numel() and input.size()[2:].numel() == 1:
+        raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.size()}")
+    return _with_running(
+        input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps, INSTANCE, act, biased, nonfinite
+    )
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *,
+    activation: Activation | None = None,
+) -> Tensor:
+    """torch.nn.functional.group_norm; input (n, c, ...), weight and bias (c).
+
+    Raises:
+        ValueError: num_groups does not divide c, or what the core refuses.
+    """
+    act = activation_number(activation)
+    if not input.is_cpu:
+        return _activate(F.group_norm(input, num_groups, weight, bias, eps), activation)
+    return _from_input(input, weight, bias, GROUP, num_groups, eps, act)
+
+
+def _trailing(input: Tensor, normalized_shape: Sequence[int]) -> int:
+    shape = tuple(normalized_shape)
+    if not shape or tuple(input.shape[-len(shape) :]) != shape:
+        raise ValueError(
+            f"normalized_shape is {list(shape)}, must be what the shape of input, {list(input.shape)}, ends with"
+        )
+    return dims_number(range(input.dim() - len(shape), input.dim()))
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *,
+    activation: Activation | None = None,
+    channels_first: bool = False,
+) -> Tensor:
+    """torch.nn.functional.layer_norm; weight and bias have the shape normalized_shape.
+
+    Args:
+        channels_first: normalize dimension 1 of (n, c, ...) instead, normalized_shape being (c,).
+
+    Raises:
+        ValueError: shapes that do not fit, or what the core refuses.
+    """
+    act = activation_number(activation)
+    if not channels_first:
+        if not input.is_cpu:
+            return _activate(F.layer_norm(input, list(normalized_shape), weight, bias, eps), activation)
+        return _from_input(input, weight, bias, LAYER, _trailing(input, normalized_shape), eps, act)
+    if input.dim() < 2 or tuple(normalized_shape) != (input.size(1),):
+        raise ValueError(f"normalized_shape is {list(normalized_shape)}, must be dimension 1 of {list(input.shape)}")
+    if not input.is_cpu:
+        y = F.layer_norm(input.movedim(1, -1), list(normalized_shape), weight, bias, eps).movedim(-1, 1)
+        return _activate(y, activation)
+    return _from_input(input, weight, bias, LAYER, 1 << 1, eps, act)
+
+
+def rms_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+    *,
+    activation: Activation | None = None,
+) -> Tensor:
+    """torch.nn.functional.rms_norm; weight has the shape normalized_shape. eps None: 2**-23, with float64 2**-52.
+
+    Raises:
+        ValueError: shapes that do not fit, or what the core refuses.
+    """
+    act = activation_number(activation)
+    if not input.is_cpu:
+        return _activate(F.rms_norm(input, list(normalized_shape), weight, eps), activation)
+    if eps is None:
+        eps = 2.0**-52 if input.dtype == torch.float64 else 2.0**-23
+    return _from_input(input, weight, None, RMS, _trailing(input, normalized_shape), eps, act)

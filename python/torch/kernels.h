@@ -1,0 +1,37 @@
+// The core on tensors that have data: what the operators of ops.cpp and PyTorch's native operators run.
+#pragma once
+
+#include "layer.h"
+
+#include <array>
+#include <tuple>
+
+namespace norma_torch {
+
+// What a forward pass gives besides y; undefined fields are not computed.
+struct Wanted {
+  bool y = true;
+  bool saved = false, moments = false;  // float64 tensors (units, 4) and (units, 5): norma_saved, norma_moments
+  bool mean = false, var = false, rstd = false;  // (units), float32 or float64
+};
+struct Forward {
+  Tensor y, saved, moments, mean, var, rstd;
+};
+
+// Throws nothing that core_takes() promised, but refuses a negative given variance: then false, and nothing is made.
+bool run_forward(const Spec &spec, const Tensor &x, const Params &params, const Wanted &wanted, Forward &out);
+
+using Gradients = std::tuple<Tensor, Tensor, Tensor>;
+
+// dx, dweight and dbias where the mask asks for them, else undefined; parameter gradients have the type `params_as`.
+// `saved` may be undefined. False as above.
+bool run_backward(const Spec &spec, const Tensor &dy, const Tensor &x, const Params &params, const Tensor &saved,
+                  std::array<bool, 3> mask, at::ScalarType params_as, Gradients &out);
+
+// One step of running statistics, either of which may be undefined: weight_of_new in [0, 1]. `biased` stores m2 / m.
+// Where the core refuses (one value, a negative variance) the plain formula runs, with PyTorch's NaN. `not_finite` is
+// a norma_not_finite.
+void run_update(const Tensor &running_mean, const Tensor &running_var, const Tensor &moments, double weight_of_new,
+                bool biased, int64_t not_finite);
+
+}  // namespace norma_torch
