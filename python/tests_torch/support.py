@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import unittest
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import norma.torch
@@ -37,6 +39,18 @@ def count(kind: str) -> int:
     """How many calls norma.torch.calls() has of this kind, all layers: "ran" or "passed_through"."""
     passed = kind == "passed_through"
     return sum(number for name, number in norma.torch.calls().items() if name.endswith("passed_through") == passed)
+
+
+@contextmanager
+def pytorch_alone() -> Iterator[None]:
+    """PyTorch's own kernels inside, and afterwards what was before."""
+    before = norma.torch.is_enabled()
+    norma.torch.disable()
+    try:
+        yield
+    finally:
+        if before:
+            norma.torch.enable()
 
 
 class UnderNorma(unittest.TestCase):

@@ -9,15 +9,12 @@ import copy
 import time
 from collections.abc import Iterator
 
+import norma.torch
 import pytest
 import torch
 from models import CASES, Case
 from support import count
 from torch import Tensor, nn
-
-import norma.torch
-
-pytestmark = pytest.mark.models
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +127,8 @@ def test_adopted_model(name: str) -> None:
         torch.testing.assert_close(case.result(model(*inputs)), expected, rtol=1e-4, atol=1e-4)
         assert count("ran") >= before + len(report.changed)
         assert list(model.state_dict()) == list(state)
-        assert all(model.state_dict()[key] is not None and torch.equal(model.state_dict()[key], state[key]) for key in state)
+        assert all(
+            model.state_dict()[key] is not None and torch.equal(model.state_dict()[key], state[key]) for key in state
+        )
         report.undo()
         assert torch.equal(case.result(model(*inputs)), expected)

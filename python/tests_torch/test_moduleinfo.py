@@ -11,7 +11,7 @@ from typing import Any
 import norma.torch
 import torch
 from deliberate import counted_differently
-from support import MODULES, UnderNorma
+from support import MODULES, UnderNorma, pytorch_alone
 from torch import Tensor, nn
 from torch.testing._internal.common_device_type import instantiate_device_type_tests
 from torch.testing._internal.common_modules import modules
@@ -43,7 +43,7 @@ def both(info: Any) -> list[Any]:
 def exactly(info: Any, one: Any, args: Any, dtype: torch.dtype, training: bool) -> tuple[Tensor, nn.Module]:
     """PyTorch's own kernels in float64."""
     module = made(info.module_cls, one, dtype, training).to(torch.float64)
-    with norma.torch.disabled():
+    with pytorch_alone():
         return module(*tree_map(lambda t: t.detach().double(), args)), module
 
 
@@ -60,7 +60,7 @@ class TestModule(UnderNorma, TestCase):
                 self.assertEqual(y, exact.to(dtype))
                 self.assertEqual(list(module.state_dict()), list(exact_module.state_dict()))
                 for name, value in exact_module.state_dict().items():
-                    if not counted_differently(kind, name, args):
+                    if not counted_differently(kind, name, args[0]):
                         self.assertEqual(module.state_dict()[name], value.to(module.state_dict()[name].dtype))
                 if one.reference_fn is not None:
                     self.assertEqual(y, one.reference_fn(module, *args))
@@ -115,7 +115,7 @@ class TestModule(UnderNorma, TestCase):
                 continue
             tried += 1
             last = x.contiguous(memory_format=formats[x.dim()])
-            with norma.torch.disabled():
+            with pytorch_alone():
                 theirs = made(module_info.module_cls, one, dtype, training)(last)
             for kind in both(module_info):
                 y = made(kind, one, dtype, training)(last)

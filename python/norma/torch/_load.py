@@ -30,7 +30,7 @@ def load() -> types.ModuleType:
             f"the extension norma.torch._C is missing or does not fit PyTorch {torch.__version__} ({error}). It is "
             f"built where `import torch` works: {REBUILD}"
         ) from error
-    if _C.BUILT_FOR != version:
+    if version != _C.BUILT_FOR:
         raise ImportError(
             f"norma.torch was built for PyTorch {_C.BUILT_FOR}, the one installed here is {version}: {REBUILD}"
         )

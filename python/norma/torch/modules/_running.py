@@ -90,6 +90,7 @@ _OPTIONS: Mapping[str, object] = {
     "frozen": False,
 }
 
+
 def options_repr(module: nn.Module, defaults: Mapping[str, object]) -> str:
     """The options that are not at their defaults, to follow torch.nn's own extra_repr."""
     changed = [name for name in defaults if getattr(module, name) != defaults[name]]
