@@ -17,8 +17,8 @@ DIFFERENCES = {
     ),
     "empty batches are not counted": (
         "num_batches_tracked of Norma's classes stays as it was for a batch without elements, as the running "
-        "statistics do; PyTorch counts it, which spoils the cumulative average of momentum=None. torch.nn's classes under "
-        "enable() count it, because the counter is theirs."
+        "statistics do; PyTorch counts it, which spoils the cumulative average of momentum=None. torch.nn's classes "
+        "under enable() count it, because the counter is theirs."
     ),
 }
 
