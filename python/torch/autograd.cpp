@@ -1,4 +1,4 @@
-// Gradients. First derivatives are kernels of the core; second ones are taken of the formula in PyTorch's own operators.
+// Gradients. First derivatives are kernels of the core; second ones are taken of the formula in PyTorch operators.
 #include "autograd.h"
 
 #include "ops.h"
@@ -35,10 +35,11 @@ Spec kept_spec(AutogradContext *ctx) {
 
 // ------------------------------------------------------------------------------------------- second derivatives ---
 
-// A variable that derivatives are taken by: the tensor itself, so that third derivatives can go on through it, or one
-// that stands for it.
+// A variable to take partial derivatives by. A view, because dy may depend on x itself, and what reaches x by that way
+// is not ours; further derivatives go on through the view.
 Tensor variable(const Tensor &t) {
-  return !t.defined() || t.requires_grad() ? t : t.detach().requires_grad_();
+  if (!t.defined()) return t;
+  return t.requires_grad() ? t.view_as(t) : t.detach().requires_grad_();
 }
 
 // What no derivative is taken by; in a struct, so that autograd does not see it.
@@ -116,41 +117,45 @@ std::tuple<Tensor, Tensor, Tensor> backward_autograd(const Tensor &dy, const Ten
 
 // -------------------------------------------------------------------------------------------- first derivatives ---
 
-struct Layer : torch::autograd::Function<Layer> {
-  static Tensor forward(AutogradContext *ctx, const Tensor &x, const OptionalTensor &optional_weight,
-                        const OptionalTensor &optional_bias, const Constants &given, const Spec &spec,
-                        const Running &running) {
-    const Tensor weight = tensor_or_none(optional_weight), bias = tensor_or_none(optional_bias);
-    at::AutoDispatchBelowADInplaceOrView below;
-    Tensor y, saved, moments;
-    if (given.var.defined()) {
-      y = call_forward(x, {weight, bias, given.mean, given.var}, spec);
-    } else {
-      const bool moving = running.mean.defined() || running.var.defined();
-      std::tie(y, saved, moments) = call_forward_saved(x, {weight, bias, {}, {}}, spec, moving);
-      if (moving)
-        call_update(running.mean, running.var, moments, running.weight_of_new, running.biased, running.not_finite);
-    }
-    // Without an activation backward reads bias for its shape and type only, and that only where there is no weight.
-    const bool bias_too = spec.activation != NORMA_ACT_NONE || !weight.defined();
-    ctx->save_for_backward({x, weight, bias_too ? bias : Tensor(), given.mean, given.var, saved});
-    keep_spec(ctx, spec);
-    ctx->saved_data["has"] = int64_t(weight.defined()) + 2 * int64_t(bias.defined());
-    return y;
+// A node of its own, as PyTorch generates them: torch::autograd::Function costs as much as a small layer. Its inputs
+// are x, weight and bias, whether they are there or not.
+struct NormaBackward : torch::autograd::TraceableFunction {
+  static constexpr int KEPT = 6;  // x, weight, bias, given mean and variance, norma_saved
+  torch::autograd::SavedVariable kept[KEPT];
+  Spec spec{};
+
+  std::string name() const override { return "NormaBackward"; }
+
+  void release_variables() override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (auto &variable : kept) variable.reset_data();
   }
 
-  static variable_list backward(AutogradContext *ctx, const variable_list &dy) {
-    variable_list result(6);
+  variable_list apply(variable_list &&dy) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    variable_list result(3);
     if (!dy[0].defined()) return result;
-    const variable_list kept = ctx->get_saved_variables();
-    const auto has = ctx->saved_data["has"].toInt();  // bits: a weight, a bias
-    std::array<bool, 3> mask = {ctx->needs_input_grad(0), (has & 1) && ctx->needs_input_grad(1),
-                                (has & 2) && ctx->needs_input_grad(1 + (has & 1))};
+    Tensor t[KEPT];
+    for (int i = 0; i < KEPT; i++) t[i] = kept[i].unpack();
+    const std::array<bool, 3> mask = {task_should_compute_output(0), task_should_compute_output(1),
+                                      task_should_compute_output(2)};
     std::tie(result[0], result[1], result[2]) =
-        call_backward(dy[0], kept[0], {kept[1], kept[2], kept[3], kept[4]}, kept[5], kept_spec(ctx), mask);
+        call_backward(dy[0], t[0], {t[1], t[2], t[3], t[4]}, t[5], spec, mask);
     return result;
   }
 };
+
+// y, and norma_saved where statistics come from x and backward wants it.
+std::pair<Tensor, Tensor> forward(const Tensor &x, const Params &params, const Spec &spec, const Running &running,
+                                  bool want_saved) {
+  const at::AutoDispatchBelowADInplaceOrView below;
+  const bool moving = running.mean.defined() || running.var.defined();
+  if (params.var.defined() || !(moving || want_saved)) return {call_forward(x, params, spec), Tensor()};
+  auto [y, saved, moments] = call_forward_saved(x, params, spec, moving);
+  if (moving)
+    call_update(running.mean, running.var, moments, running.weight_of_new, running.biased, running.not_finite);
+  return {y, saved};
+}
 
 Tensor forward_autograd(const Tensor &x, const OptionalTensor &weight, const OptionalTensor &bias,
                         const OptionalTensor &mean, const OptionalTensor &var, int64_t kind, int64_t number,
@@ -178,14 +183,19 @@ bool needs_plain_operators(const Tensor &x, const Params &params) {
 }
 
 Tensor differentiable(const Tensor &x, const Params &params, const Spec &spec, const Running &running) {
-  if (at::GradMode::is_enabled() && (wants_grad(x) || wants_grad(params.weight) || wants_grad(params.bias)))
-    return Layer::apply(x, optional(params.weight), optional(params.bias), Constants{params.mean, params.var, {}}, spec,
-                        running);
-  at::AutoDispatchBelowADInplaceOrView below;
-  if (params.var.defined() || (!running.mean.defined() && !running.var.defined()))
-    return call_forward(x, params, spec);
-  auto [y, saved, moments] = call_forward_saved(x, params, spec, true);
-  call_update(running.mean, running.var, moments, running.weight_of_new, running.biased, running.not_finite);
+  const auto &[weight, bias, mean, var] = params;
+  if (!at::GradMode::is_enabled() || !(wants_grad(x) || wants_grad(weight) || wants_grad(bias)))
+    return forward(x, params, spec, running, false).first;
+  const auto node = c10::make_intrusive<NormaBackward>();
+  node->set_next_edges(torch::autograd::collect_next_edges(x, weight, bias));
+  node->spec = spec;
+  const auto [y, saved] = forward(x, params, spec, running, true);
+  // Without an activation backward reads bias for its shape and type only, and that only where there is no weight.
+  const bool bias_too = spec.activation != NORMA_ACT_NONE || !weight.defined();
+  int next = 0;
+  for (const Tensor &t : {x, weight, bias_too ? bias : Tensor(), mean, var, saved})
+    node->kept[next++] = torch::autograd::SavedVariable(t, false);
+  torch::autograd::set_history(y, node);
   return y;
 }
 

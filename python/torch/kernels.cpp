@@ -33,7 +33,7 @@ const norma_threads *threads_for(const Tensor &x) {
 struct Array {
   Tensor held;
   Array(const Tensor &t, at::ScalarType type) {
-    if (t.defined()) held = t.to(type).contiguous();
+    if (t.defined()) held = (t.scalar_type() == type ? t : t.to(type)).contiguous();
   }
   const void *data() const { return held.defined() ? held.const_data_ptr() : nullptr; }
 };

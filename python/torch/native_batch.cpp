@@ -6,6 +6,7 @@
 #include "native.h"
 
 #include <ATen/Functions.h>
+#include <ATen/ops/_batch_norm_no_update_native.h>
 #include <ATen/ops/_batch_norm_with_update_native.h>
 #include <ATen/ops/_native_batch_norm_legit_native.h>
 #include <ATen/ops/batch_norm_backward_native.h>
@@ -84,6 +85,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> with_update(const Tensor &x, const Op
   return at::native::_batch_norm_with_update_cpu(x, weight, bias, running_mean, running_var, momentum, eps);
 }
 
+std::tuple<Tensor, Tensor, Tensor, Tensor> no_update(const Tensor &x, const OptionalTensor &weight,
+                                                     const OptionalTensor &bias, const OptionalTensor &running_mean,
+                                                     const OptionalTensor &running_var, double momentum, double eps) {
+  const Params all = params_of(weight, bias, running_mean, running_var);
+  if (can_run(x, all, eps, false, momentum))
+    return std::tuple_cat(run(x, all, eps, false, momentum),
+                          std::tuple(at::empty({0}, x.options().dtype(at::kByte))));
+  const PassThrough counted(BATCH);
+  return at::native::_batch_norm_no_update(x, weight, bias, running_mean, running_var, momentum, eps);
+}
+
 std::tuple<Tensor, Tensor> update_stats(const Tensor &x, const OptionalTensor &running_mean,
                                         const OptionalTensor &running_var, double momentum) {
   const Params all = params_of({}, {}, running_mean, running_var);
@@ -143,6 +155,7 @@ void override_native_batch(torch::Library &m) {
   m.impl("_native_batch_norm_legit", TORCH_FN(legit));
   m.impl("_native_batch_norm_legit.no_stats", TORCH_FN(legit_no_stats));
   m.impl("_batch_norm_with_update", TORCH_FN(with_update));
+  m.impl("_batch_norm_no_update", TORCH_FN(no_update));
   m.impl("batch_norm_update_stats", TORCH_FN(update_stats));
   m.impl("native_batch_norm_backward", TORCH_FN(batch_norm_backward));
   m.impl("batch_norm_backward", TORCH_FN(new_batch_norm_backward));
