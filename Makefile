@@ -46,8 +46,15 @@ bench-quick: all
 # The Python package in .venv, with NumPy and PyTorch; the versions are those of python/constraints.txt.
 python:
 	@[ -x .venv/bin/python ] || python3 -m venv .venv
-	@.venv/bin/pip install -q -c python/constraints.txt numpy ml_dtypes torch scikit-build-core pytest
-	@.venv/bin/pip install -q --no-build-isolation --no-deps .
+	@.venv/bin/pip install -q -c python/constraints.txt torch
+	@$(MAKE) --no-print-directory python-package
+
+# The same without PyTorch, if it is not there: with CORE=FILE on a libnorma.a that is built already.
+python-package:
+	@[ -x .venv/bin/python ] || python3 -m venv .venv
+	@.venv/bin/pip install -q -c python/constraints.txt numpy ml_dtypes scikit-build-core pytest
+	@.venv/bin/pip install -q --no-build-isolation --no-deps -C build-dir=build/python-$(if $(CORE),core,own) \
+	  -C cmake.define.NORMA_PYTHON_CORE=$(CORE) -C cmake.define.NORMA_PYTHON_COMMAND=$(if $(CORE),OFF,ON) .
 
 install: all
 	@cmake --install build --prefix $(PREFIX)
@@ -59,4 +66,4 @@ format:
 clean:
 	@rm -rf build
 
-.PHONY: all test check sanitize fuzz bench bench-quick python install format clean
+.PHONY: all test check sanitize fuzz bench bench-quick python python-package install format clean

@@ -1,5 +1,49 @@
-"""Normalization layers for NumPy arrays: right, the same bits everywhere, fast."""
+"""Normalization layers for NumPy arrays: right, the same bits everywhere, fast.
 
-from norma._norma import get_num_threads, isa, set_num_threads
+Functions have the names, arguments and defaults of torch.nn.functional; NAME_backward gives their gradients.
+"""
 
-__all__ = ["get_num_threads", "isa", "set_num_threads"]
+from norma._norma import (
+    Moments,
+    adain,
+    adain_backward,
+    batch_norm,
+    batch_norm_backward,
+    get_num_threads,
+    group_norm,
+    group_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+    isa,
+    layer_norm,
+    layer_norm_backward,
+    norm,
+    norm_backward,
+    rms_norm,
+    rms_norm_backward,
+    set_num_threads,
+)
+from norma.command import explain, picture
+
+__all__ = [
+    "Moments",
+    "adain",
+    "adain_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "explain",
+    "get_num_threads",
+    "group_norm",
+    "group_norm_backward",
+    "instance_norm",
+    "instance_norm_backward",
+    "isa",
+    "layer_norm",
+    "layer_norm_backward",
+    "norm",
+    "norm_backward",
+    "picture",
+    "rms_norm",
+    "rms_norm_backward",
+    "set_num_threads",
+]

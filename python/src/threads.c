@@ -1,13 +1,12 @@
+/* The default threads and the instruction set. */
 #include "module.h"
 
 PyObject *py_set_num_threads(PyObject *module, PyObject *argument) {
   (void)module;
-  long count = PyLong_AsLong(argument);
-  if (count == -1 && PyErr_Occurred()) return NULL;
-  if (count < 0 || count > INT_MAX) {
-    return PyErr_Format(PyExc_ValueError, "set_num_threads: count is %ld, it must be at least 0", count);
-  }
-  norma_set_num_threads((int)count);
+  int64_t count = 0;
+  if (py_integer("set_num_threads", "count", argument, &count)) return NULL;
+  if (count < 0) return PyErr_Format(PyExc_ValueError, "set_num_threads: count is %R, must be at least 0", argument);
+  norma_set_num_threads(count > INT_MAX ? INT_MAX : (int)count);
   Py_RETURN_NONE;
 }
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import BUILD, ROOT, run
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "bench/README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ROOMS = ["include", "src", "problem", "cli", "lab", "tests", "fuzz", "bench", "docs", "cmake", r"\.ci"]
+ROOMS = ["include", "src", "problem", "cli", "lab", "python", "tests", "fuzz", "bench", "docs", "cmake", r"\.ci"]
 
 
 def page_name(page):
@@ -112,7 +112,9 @@ def test_every_package_has_its_line():
     setup, ci = (ROOT / "setup").read_text(), (ROOT / ".ci/run").read_text()
     packages = set(" ".join(re.findall(r'^(?:demo|test)="(?:\$demo )?([^"$]*)"', setup, re.MULTILINE)).split())
     packages |= set(" ".join(re.findall(r"\./setup test ([a-z0-9 -]+)", ci)).split())
-    packages |= {word.split("==")[0] for word in " ".join(re.findall(r"pip install -q (.*?) \|\|", ci)).split()}
+    installed = re.findall(r"pip install -q (?:-c \S+ )?(.*?) \|\|", ci)
+    packages |= {word.split("==")[0] for word in " ".join(installed).split()}
+    packages |= set(re.findall(r"^([\w-]+)==", (ROOT / "python/constraints.txt").read_text(), re.MULTILINE))
     assert {"gcc", "libcairo2-dev", "python3-numpy", "clang", "torch"} <= packages
     page = (ROOT / "docs/dependencies.md").read_text()
     assert [package for package in sorted(packages) if f"`{package}`" not in page] == []

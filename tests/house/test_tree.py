@@ -5,8 +5,9 @@ import pytest
 
 from conftest import ROOT
 
-CODE = ["src", "cli", "problem", "lab", "tests", "fuzz", "bench"]
+CODE = ["src", "cli", "problem", "lab", "python", "tests", "fuzz", "bench"]
 FOLDERS = ["include", *CODE, "cmake", ".ci"]
+SOURCES = {".c", ".h", ".cpp", ".py", ".pyi"}
 GENERATED = {"tests/golden/golden.h"}
 FILE_LIMIT = 400
 CORE_LIMIT = 2500
@@ -32,7 +33,7 @@ def test_the_folders_are_there():
 @pytest.mark.parametrize("folder", CODE)
 def test_no_file_is_too_long(folder):
     long = [f"{path.relative_to(ROOT)}: {lines(path)} lines" for path in files(folder)
-            if path.suffix in {".c", ".h", ".py"} and lines(path) > FILE_LIMIT]
+            if path.suffix in SOURCES and lines(path) > FILE_LIMIT]
     assert not long, "\n".join(long)
 
 
@@ -54,6 +55,6 @@ def test_lines_fit_and_have_no_stray_blanks():
     for path in files("include", *CODE):
         numbers = [number for number, line in enumerate(path.read_text().splitlines(), 1)
                    if len(line) > 120 or line != line.rstrip() or "\t" in line]
-        if numbers and path.suffix in {".c", ".h", ".py"}:
+        if numbers and path.suffix in SOURCES:
             bad.append(f"{path.relative_to(ROOT)}: lines {', '.join(map(str, numbers))}")
     assert not bad, "\n".join(bad)
