@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
 
 import norma.torch
 import pytest
@@ -15,12 +14,6 @@ import torch
 from models import CASES, Case
 from support import count
 from torch import Tensor, nn
-
-
-@pytest.fixture(autouse=True)
-def _own_kernels_afterwards() -> Iterator[None]:
-    yield
-    norma.torch.disable()
 
 
 def moved(model: nn.Module, inputs: tuple[Tensor, ...], dtype: torch.dtype, image_format: torch.memory_format) -> tuple:

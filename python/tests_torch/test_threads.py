@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import norma.torch
 import pytest
@@ -25,15 +25,6 @@ LAYERS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    norma.torch.enable()
-    yield
-    norma.torch.disable()
-    torch.set_num_threads(threads)
-
-
 def results(layer: nn.Module, x: Tensor, training: bool, threads: int) -> list[Tensor]:
     torch.set_num_threads(threads)
     layer.train(training)
@@ -49,6 +40,7 @@ def results(layer: nn.Module, x: Tensor, training: bool, threads: int) -> list[T
 @pytest.mark.parametrize("own", [False, True], ids=["torch.nn", "norma.torch"])
 @pytest.mark.parametrize("name", list(LAYERS))
 def test_same_bits_for_one_and_two_threads(name: str, own: bool, dtype: torch.dtype, training: bool) -> None:
+    norma.torch.enable()
     make, shape = LAYERS[name]
     torch.manual_seed(4)
     x = (torch.randn(shape) * 3 + 50).to(dtype)
