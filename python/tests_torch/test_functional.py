@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 Call = Callable[..., Tensor]
-STATISTICS = {t: (torch.linspace(-1, 1, 8).to(t), torch.linspace(0.5, 2, 8).to(t)) for t in (torch.float32, torch.float64)}
+STATISTICS = {
+    t: (torch.linspace(-1, 1, 8).to(t), torch.linspace(0.5, 2, 8).to(t)) for t in (torch.float32, torch.float64)
+}
 LAYERS: dict[str, Call] = {
     "batch_norm": lambda m, x, w, b, **kw: m.batch_norm(x, None, None, w, b, True, **kw),
     "evaluation": lambda m, x, w, b, **kw: m.batch_norm(x, *STATISTICS[w.dtype], w, b, **kw),
@@ -131,7 +133,10 @@ REFUSED: dict[str, tuple[str, Callable[[], Tensor]]] = {
     "one value": ("more than 1 value", lambda: NF.batch_norm(torch.ones(1, 6), None, None, training=True)),
     "one element": ("more than 1 spatial", lambda: NF.instance_norm(torch.ones(2, 6, 1))),
     "statistics": ("running_mean and running_var", lambda: NF.batch_norm(torch.ones(2, 6), None, None)),
-    "nonfinite": ("nonfinite is 'drop'", lambda: NF.batch_norm(torch.ones(2, 6), None, None, None, None, True, nonfinite="drop")),
+    "nonfinite": (
+        "nonfinite is 'drop'",
+        lambda: NF.batch_norm(torch.ones(2, 6), None, None, None, None, True, nonfinite="drop"),
+    ),
 }
 
 

@@ -45,9 +45,7 @@ FORWARD: dict[str, Forward] = {
     "_native_batch_norm_legit_functional": lambda x: ops._native_batch_norm_legit_functional(
         x, *like(x, WEIGHT, BIAS), *running(x), True, 0.1, 1e-3
     ),
-    "_batch_norm_with_update": lambda x: ops._batch_norm_with_update(
-        x, *like(x, WEIGHT, BIAS), *running(x), 0.1, 1e-3
-    ),
+    "_batch_norm_with_update": lambda x: ops._batch_norm_with_update(x, *like(x, WEIGHT, BIAS), *running(x), 0.1, 1e-3),
     "_batch_norm_with_update_functional": lambda x: ops._batch_norm_with_update_functional(
         x, *like(x, WEIGHT, BIAS), *running(x), 0.1, 1e-3
     ),

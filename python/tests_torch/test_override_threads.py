@@ -9,7 +9,7 @@ from torch import Tensor
 
 def large(seed: int) -> Tensor:
     random = torch.Generator().manual_seed(seed)
-    return torch.randn(16, 8, 32, 6 * 16, generator=random)[..., :6 * 16].reshape(16, 8, 512, 6)
+    return torch.randn(16, 8, 32, 6 * 16, generator=random)[..., : 6 * 16].reshape(16, 8, 512, 6)
 
 
 def run(name: str, x: Tensor, dy: Tensor) -> Result:

@@ -134,7 +134,9 @@ def test_empty_batch(name: str) -> None:
 def test_running_statistics(kind: str, dtype: torch.dtype) -> None:
     """Two steps in training, then evaluation: the buffers and the result of PyTorch in float64."""
     make = torch.nn.BatchNorm2d if kind == "batch" else torch.nn.InstanceNorm2d
-    ours, theirs = (make(8, affine=True, track_running_stats=True, momentum=0.3, dtype=t) for t in (dtype, torch.float64))
+    ours, theirs = (
+        make(8, affine=True, track_running_stats=True, momentum=0.3, dtype=t) for t in (dtype, torch.float64)
+    )
     for seed in (1, 2):
         theirs(image(dtype, 10, seed).double())
         with norma.torch.enabled():

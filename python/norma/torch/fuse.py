@@ -175,11 +175,11 @@ def _obstacle(owner: nn.Module, path: str, node: fx.Node, calls: dict[str, int],
         return "something else uses its result too"
     if len(node.args) + len(node.kwargs) != 1:
         return "it is called with more than its input"
-    if _join(path, node.target) not in calls or not _alone(owner, path, node, calls, model):
-        return "several places call it"
+    if has_hooks(norm):
+        return "it has hooks"
     if parametrized(norm):
         return "its weight is parametrized or not initialized"
-    return "it has hooks" if has_hooks(norm) else ""
+    return "" if _alone(owner, path, node, calls, model) else "several places call it"
 
 
 def _alone(owner: nn.Module, path: str, node: fx.Node, calls: dict[str, int], model: nn.Module) -> bool:
