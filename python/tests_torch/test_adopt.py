@@ -80,8 +80,10 @@ def test_adopted(
     assert count("ran") == before + 1
     assert y.dtype == wanted.dtype
     if made is not ByHandNorm or dtype == torch.float32:
-        # The one written out sums in bfloat16, so its own error is larger than any tolerance that says something.
-        torch.testing.assert_close(y, wanted)
+        # The one written out sums in bfloat16, so its own error is larger than any tolerance that says something. The
+        # tolerance is torch.testing's for the type of x, in which HandRMSNorm rounds before it multiplies.
+        close = {"rtol": 1.6e-2, "atol": 1e-5} if dtype == torch.bfloat16 else {}
+        torch.testing.assert_close(y, wanted, **close)
     report.undo()
     assert type(model[0]) is made
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from .._layers import activation_number
+from .._layers import Activation, activation_number
 
 Norm = Callable[[Tensor | None, Tensor | None, float], Tensor]
 
@@ -25,12 +25,12 @@ class RunningStatistics(_NormBase):
     The options are class attributes, so that pickles and modules made without them have the defaults.
     """
 
-    activation: str | None = None
+    activation: Activation | None = None
     biased_running_var: bool = False
     reject_nonfinite: bool = False
     frozen: bool = False
 
-    def _set_options(self, activation: str | None, biased_running_var: bool, reject_nonfinite: bool) -> None:
+    def _set_options(self, activation: Activation | None, biased_running_var: bool, reject_nonfinite: bool) -> None:
         activation_number(activation)
         self.activation = activation
         self.biased_running_var = biased_running_var

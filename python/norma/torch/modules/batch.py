@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import functional as F
+from .._layers import Activation
 from ._running import RunningStatistics
 
 
@@ -24,7 +25,7 @@ class _BatchNorm(RunningStatistics):
         dtype: Any = None,
         *,
         bias: bool = True,
-        activation: str | None = None,
+        activation: Activation | None = None,
         biased_running_var: bool = False,
         reject_nonfinite: bool = False,
     ) -> None:
@@ -86,7 +87,7 @@ class _LazyBatchNorm(_BatchNorm):
         dtype: Any = None,
         *,
         bias: bool = True,
-        activation: str | None = None,
+        activation: Activation | None = None,
         biased_running_var: bool = False,
         reject_nonfinite: bool = False,
     ) -> None:

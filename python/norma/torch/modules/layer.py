@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import functional as F
-from .._layers import activation_number
+from .._layers import Activation, activation_number
 from ._running import options_repr
 
 _OPTIONS: Mapping[str, object] = {"activation": None, "channels_first": False, "promote_types": False}
@@ -41,7 +41,7 @@ class LayerNorm(nn.LayerNorm):
         result has the type of the input, as in torch.nn.
     """
 
-    activation: str | None = None
+    activation: Activation | None = None
     channels_first: bool = False
     promote_types: bool = False
 
@@ -54,7 +54,7 @@ class LayerNorm(nn.LayerNorm):
         device: Any = None,
         dtype: Any = None,
         *,
-        activation: str | None = None,
+        activation: Activation | None = None,
         channels_first: bool = False,
         promote_types: bool = False,
     ) -> None:
@@ -87,7 +87,7 @@ class RMSNorm(nn.RMSNorm):
     weight starts at 0, as in the models of the Gemma family.
     """
 
-    activation: str | None = None
+    activation: Activation | None = None
     channels_first: bool = False
     promote_types: bool = False
     weight_plus_one: bool = False
@@ -100,7 +100,7 @@ class RMSNorm(nn.RMSNorm):
         device: Any = None,
         dtype: Any = None,
         *,
-        activation: str | None = None,
+        activation: Activation | None = None,
         channels_first: bool = False,
         promote_types: bool = False,
         weight_plus_one: bool = False,
@@ -138,7 +138,7 @@ class RMSNorm(nn.RMSNorm):
 class GroupNorm(nn.GroupNorm):
     """torch.nn.GroupNorm on (n, c, ...), run by Norma; activation is that of LayerNorm."""
 
-    activation: str | None = None
+    activation: Activation | None = None
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class GroupNorm(nn.GroupNorm):
         dtype: Any = None,
         *,
         bias: bool = True,
-        activation: str | None = None,
+        activation: Activation | None = None,
     ) -> None:
         super().__init__(num_groups, num_channels, eps, affine, device, dtype, bias=bias)
         activation_number(activation)
