@@ -99,6 +99,16 @@ def test_channels_first_layer_norm(layout: torch.memory_format) -> None:
     assert gradgradcheck(lambda x: NF.layer_norm(x, (8,), channels_first=True), (double[:1],), fast_mode=True)
 
 
+def test_instance_norm_keeps_channels_last() -> None:
+    x = image(torch.float32).to(memory_format=torch.channels_last).requires_grad_()
+    for stats in (True, False):
+        y = NF.instance_norm(x, torch.zeros(8), torch.ones(8), None, None, stats)
+        y.sum().backward()
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        assert x.grad is not None and x.grad.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(y, F.instance_norm(x, torch.zeros(8), torch.ones(8), None, None, stats))
+
+
 @pytest.mark.parametrize("norm", [NF.batch_norm, NF.instance_norm])
 def test_biased_variance(norm: Call) -> None:
     x = image(torch.float32)
@@ -123,12 +133,13 @@ def test_nonfinite() -> None:
     assert not mean[3].isfinite() and mean[2].isfinite()
 
 
+X = torch.ones(2, 6)
 REFUSED: dict[str, tuple[str, Callable[[], Tensor]]] = {
-    "activation": ("activation is 'tanh'", lambda: NF.layer_norm(torch.ones(2, 6), (6,), activation="tanh")),  # type: ignore[arg-type]
-    "eps": ("eps -1", lambda: NF.layer_norm(torch.ones(2, 6), (6,), eps=-1)),
+    "activation": ("activation is 'tanh'", lambda: NF.layer_norm(X, (6,), activation="tanh")),  # type: ignore[arg-type]
+    "eps": ("eps -1", lambda: NF.layer_norm(X, (6,), eps=-1)),
     "momentum": ("momentum is 2", lambda: NF.batch_norm(torch.ones(2, 6), None, None, training=True, momentum=2)),
-    "shape": ("normalized_shape", lambda: NF.layer_norm(torch.ones(2, 6), (5,))),
-    "channels": ("normalized_shape", lambda: NF.layer_norm(torch.ones(2, 6), (5,), channels_first=True)),
+    "shape": ("normalized_shape", lambda: NF.layer_norm(X, (5,))),
+    "channels": ("normalized_shape", lambda: NF.layer_norm(X, (5,), channels_first=True)),
     "groups": ("number 4", lambda: NF.group_norm(torch.ones(2, 6), 4)),
     "one value": ("more than 1 value", lambda: NF.batch_norm(torch.ones(1, 6), None, None, training=True)),
     "one element": ("more than 1 spatial", lambda: NF.instance_norm(torch.ones(2, 6, 1))),

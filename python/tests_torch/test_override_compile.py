@@ -71,8 +71,8 @@ def test_training(backend: str, last: bool) -> None:
     torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
     for (name, ours), (_, theirs) in zip(inner.named_parameters(), eager.named_parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4, msg=name)
-    for (name, ours), (_, theirs) in zip(inner.named_buffers(), eager.named_buffers(), strict=True):
-        torch.testing.assert_close(ours, theirs, msg=name)
+    for (name, buffer), (_, other) in zip(inner.named_buffers(), eager.named_buffers(), strict=True):
+        torch.testing.assert_close(buffer, other, msg=name)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

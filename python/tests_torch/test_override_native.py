@@ -76,32 +76,37 @@ def test_forward(case: str, dtype: torch.dtype) -> None:
 def layer_backward(x: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
     weight, bias = like(x, WEIGHT6, BIAS6)
     _, mean, rstd = ops.native_layer_norm(x, [6], weight, bias, 1e-3)
-    return ops.native_layer_norm_backward(dy, x, [6], mean, rstd, weight, bias, ALL)
+    gradients: tuple[Tensor, ...] = ops.native_layer_norm_backward(dy, x, [6], mean, rstd, weight, bias, ALL)
+    return gradients
 
 
 def group_backward(x: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
     (weight,) = like(x, WEIGHT)
     _, mean, rstd = ops.native_group_norm(x, weight, None, 3, 8, 30, 4, 1e-3)
-    return ops.native_group_norm_backward(dy, x, mean, rstd, weight, 3, 8, 30, 4, ALL)
+    gradients: tuple[Tensor, ...] = ops.native_group_norm_backward(dy, x, mean, rstd, weight, 3, 8, 30, 4, ALL)
+    return gradients
 
 
 def batch_backward(x: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
     (weight,) = like(x, WEIGHT)
     _, mean, rstd = ops.native_batch_norm(x, weight, None, None, None, True, 0.1, 1e-3)
-    return ops.native_batch_norm_backward(dy, x, weight, None, None, mean, rstd, True, 1e-3, ALL)
+    gradients: tuple[Tensor, ...] = ops.native_batch_norm_backward(dy, x, weight, None, None, mean, rstd, True, 1e-3, ALL)
+    return gradients
 
 
 def evaluation_backward(x: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
     (weight,) = like(x, WEIGHT)
     given = [torch.full((8,), MEAN, dtype=x.dtype), torch.full((8,), 0.5, dtype=x.dtype)]
-    return ops.native_batch_norm_backward(dy, x, weight, *given, None, None, False, 1e-3, ALL)
+    gradients: tuple[Tensor, ...] = ops.native_batch_norm_backward(dy, x, weight, *given, None, None, False, 1e-3, ALL)
+    return gradients
 
 
 def new_batch_backward(x: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
     (weight,) = like(x, WEIGHT)
     buffers = running(x)
     _, mean, rstd, reserve = ops._batch_norm_with_update(x, weight, None, *buffers, 0.1, 1e-3)
-    return ops.batch_norm_backward(dy, x, weight, *buffers, mean, rstd, True, 1e-3, ALL, reserve)
+    gradients: tuple[Tensor, ...] = ops.batch_norm_backward(dy, x, weight, *buffers, mean, rstd, True, 1e-3, ALL, reserve)
+    return gradients
 
 
 BACKWARD = {
@@ -142,7 +147,7 @@ def test_backward_in_bfloat16(case: str) -> None:
 def test_an_output_mask() -> None:
     x, dy = image(torch.float32), image(torch.float32, seed=2)
     with norma.torch.enabled():
-        y, mean, rstd = ops.native_layer_norm(x, [6], WEIGHT6, BIAS6, 1e-5)
+        _, mean, rstd = ops.native_layer_norm(x, [6], WEIGHT6, BIAS6, 1e-5)
         dx, dweight, dbias = ops.native_layer_norm_backward(
             dy, x, [6], mean, rstd, WEIGHT6, BIAS6, [False, True, False]
         )
