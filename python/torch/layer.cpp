@@ -80,7 +80,7 @@ bool shapes_fit(const Spec &spec, const Tensor &x, const Params &p, bool trainin
 }  // namespace
 
 at::MemoryFormat result_format(const Spec &spec, const Tensor &x) {
-  if (spec.kind == INSTANCE || (spec.kind == LAYER && is_trailing(spec.number, x.dim())))
+  if ((spec.kind == INSTANCE && spec.number == 0) || (spec.kind == LAYER && is_trailing(spec.number, x.dim())))
     return at::MemoryFormat::Contiguous;
   return x.suggest_memory_format();
 }

@@ -14,8 +14,8 @@ using OptionalTensor = std::optional<at::Tensor>;
 // The order is that of norma.torch (python/norma/torch/_layers.py) and of counters.h.
 enum Kind : int64_t { BATCH = 0, INSTANCE = 1, GROUP = 2, LAYER = 3, RMS = 4, KINDS = 5 };
 
-// Which layer: `number` is the count of groups for GROUP, for LAYER and RMS the dimensions that share a mean (bit i for
-// dimension i), and 0 otherwise.
+// Which layer: `number` is the count of groups for GROUP, and for LAYER and RMS the dimensions that share a mean (bit i
+// for dimension i). For INSTANCE 1 keeps channels_last, which PyTorch does not; for BATCH it is 0.
 struct Spec {
   int64_t kind;
   int64_t number;
@@ -34,7 +34,7 @@ inline OptionalTensor optional(const Tensor &t) { return t.defined() ? OptionalT
 // The dimensions of layer norm over the last `count` of `ndim`, as a number for Spec.
 int64_t trailing_dims(int64_t ndim, int64_t count);
 
-// The memory format in which PyTorch gives the result of this layer.
+// The memory format of the result: PyTorch's.
 at::MemoryFormat result_format(const Spec &spec, const Tensor &x);
 
 // Whether the core takes these tensors. If not, PyTorch decides what happens. Reads no data, so that it may be asked

@@ -15,7 +15,7 @@ namespace {
 Tensor training_norm(const Tensor &x, const OptionalTensor &weight, const OptionalTensor &bias,
                      const OptionalTensor &running_mean, const OptionalTensor &running_var, int64_t kind,
                      double weight_of_new, bool biased, int64_t not_finite, double eps, int64_t activation) {
-  const Spec spec{kind, 0, eps, activation};
+  const Spec spec{kind, kind == INSTANCE, eps, activation};
   const Params params{tensor_or_none(weight), tensor_or_none(bias), {}, {}};
   const Running running{tensor_or_none(running_mean), tensor_or_none(running_var), weight_of_new, biased, not_finite};
   Params all = params;

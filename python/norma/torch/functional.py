@@ -38,7 +38,8 @@ def _activate(z: Tensor, activation: Activation | None) -> Tensor:
 def _given(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, kind: int, eps: float, act: int
 ) -> Tensor:
-    y: Tensor = torch.ops.norma.forward.default(x, weight, bias, mean, var, kind, 0, eps, act)
+    keep_format = int(kind == INSTANCE)
+    y: Tensor = torch.ops.norma.forward.default(x, weight, bias, mean, var, kind, keep_format, eps, act)
     return y
 
 
@@ -126,6 +127,8 @@ def instance_norm(
     nonfinite: str = "store",
 ) -> Tensor:
     """torch.nn.functional.instance_norm; input (n, c, ...), everything else (c). Further arguments as batch_norm.
+
+    A channels_last input gives a channels_last result, where torch.nn.functional returns a contiguous one.
 
     Raises:
         ValueError: one spatial element when statistics come from input, or what the core refuses.
