@@ -56,6 +56,11 @@ python-package:
 	@.venv/bin/pip install -q --no-build-isolation --no-deps -C build-dir=build/python-$(if $(CORE),core,own) \
 	  -C cmake.define.NORMA_PYTHON_CORE=$(CORE) -C cmake.define.NORMA_PYTHON_COMMAND=$(if $(CORE),OFF,ON) .
 
+# Norma under PyTorch: the override, its derivatives, torch.compile, PyTorch's own samples, models of other libraries.
+test-torch: python
+	@.venv/bin/pip install -q -c python/constraints.txt torch -r python/tests_torch/requirements.txt
+	@.venv/bin/python -m pytest -q -p no:cacheprovider python/tests_torch
+
 install: all
 	@cmake --install build --prefix $(PREFIX)
 
@@ -66,4 +71,4 @@ format:
 clean:
 	@rm -rf build
 
-.PHONY: all test check sanitize fuzz bench bench-quick python python-package install format clean
+.PHONY: all test check sanitize fuzz bench bench-quick python python-package test-torch install format clean

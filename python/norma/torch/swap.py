@@ -185,7 +185,7 @@ def _refuse_dead(
         values = per_group * space if space is not None else (per_group if per_group > 1 else None)
     if values is not None and values < 2:
         seen = f"at an input of shape {shape}" if shape else f"with {layer.channels} channels"
-        raise ValueError(f"{path}: {new} norm would have {values} value per mean {seen}: its output would be constant")
+        raise ValueError(f"{path}: {new} norm would have {values} value per mean {seen}, a constant output")
 
 
 def _new_module(layer: _Layer, new: str, groups: int, shape: tuple[int, ...] | None, path: str) -> nn.Module:
