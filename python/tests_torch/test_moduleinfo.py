@@ -108,7 +108,7 @@ class TestModule(UnderNorma, TestCase):
 
     @modules(MODULES, allowed_dtypes=(torch.float32,))
     def test_channels_last(self, device: str, dtype: torch.dtype, module_info: Any, training: bool) -> None:
-        """Channels-last input gives the same bits; it keeps its format where PyTorch, or the list of differences, does."""
+        """The same bits in channels_last, and its format where PyTorch or the list of differences keeps it."""
         formats = {4: torch.channels_last, 5: torch.channels_last_3d}
         tried = 0
         for one in inputs(module_info, device, dtype, training):

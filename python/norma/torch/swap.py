@@ -169,7 +169,9 @@ def _make(
 
 
 def _unbatched(module: nn.Module, shape: tuple[int, ...]) -> bool:
-    return isinstance(module, _InstanceNorm) and len(shape) == module._get_no_batch_dim()  # type: ignore[no-untyped-call]
+    if not isinstance(module, _InstanceNorm):
+        return False
+    return len(shape) == int(module._get_no_batch_dim())  # type: ignore[no-untyped-call]
 
 
 def _refuse_dead(
