@@ -90,7 +90,9 @@ def group_backward(x: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
 def batch_backward(x: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
     (weight,) = like(x, WEIGHT)
     _, mean, rstd = ops.native_batch_norm(x, weight, None, None, None, True, 0.1, 1e-3)
-    gradients: tuple[Tensor, ...] = ops.native_batch_norm_backward(dy, x, weight, None, None, mean, rstd, True, 1e-3, ALL)
+    gradients: tuple[Tensor, ...] = ops.native_batch_norm_backward(
+        dy, x, weight, None, None, mean, rstd, True, 1e-3, ALL
+    )
     return gradients
 
 
@@ -105,7 +107,9 @@ def new_batch_backward(x: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
     (weight,) = like(x, WEIGHT)
     buffers = running(x)
     _, mean, rstd, reserve = ops._batch_norm_with_update(x, weight, None, *buffers, 0.1, 1e-3)
-    gradients: tuple[Tensor, ...] = ops.batch_norm_backward(dy, x, weight, *buffers, mean, rstd, True, 1e-3, ALL, reserve)
+    gradients: tuple[Tensor, ...] = ops.batch_norm_backward(
+        dy, x, weight, *buffers, mean, rstd, True, 1e-3, ALL, reserve
+    )
     return gradients
 
 

@@ -148,6 +148,7 @@ ERRORS: dict[str, Callable[[], Tensor]] = {
     "rms weight": lambda: F.rms_norm(X, (6,), torch.ones(5)),
     "weight of another length": lambda: F.batch_norm(X, None, None, torch.ones(7), None, True),
     "running_mean of another length": lambda: F.batch_norm(X, torch.zeros(7), ONES),
+    "running_mean alone": lambda: F.batch_norm(X, ZEROS.clone(), None, training=True),
     "no running_var": lambda: F.batch_norm(X, ZEROS, None),
     "one value": lambda: F.batch_norm(X[:1, :, :1, :1], None, None, training=True),
     "integers": lambda: F.layer_norm(X.long(), (6,)),

@@ -88,6 +88,7 @@ Tensor with_running(const Tensor &x, const Params &all, const Spec &spec, bool t
 }
 
 bool takes_running(const Tensor &x, const Params &all, const Spec &spec, bool training, double momentum) {
+  if (all.mean.defined() != all.var.defined()) return false;
   return core_takes(spec, x, all, training) && (!training || step_is_usual(x, all, spec, momentum));
 }
 

@@ -22,9 +22,10 @@ using Three = std::tuple<Tensor, Tensor, Tensor>;
 
 bool has_negative(const Tensor &var) { return var.defined() && var.lt(0).any().item<bool>(); }
 
-// What PyTorch refuses (no elements) or computes to NaN (one value) is left to it, and what the core refuses.
+// What PyTorch refuses (no elements, one of the statistics) or computes to NaN (one value) is left to it, and what the core refuses.
 bool can_run(const Tensor &x, const Params &all, double eps, bool training, double momentum) {
-  if (!core_takes({BATCH, 0, eps, 0}, x, all, training) || x.numel() == 0) return false;
+  if (!core_takes({BATCH, 0, eps, 0}, x, all, training) || x.numel() == 0 || all.mean.defined() != all.var.defined())
+    return false;
   if (!training || (!all.mean.defined() && !all.var.defined())) return !has_negative(all.var);
   return momentum >= 0 && momentum <= 1 && x.numel() > x.size(1) && !has_negative(all.var);
 }
