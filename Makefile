@@ -53,8 +53,9 @@ python:
 python-package:
 	@[ -x .venv/bin/python ] || python3 -m venv .venv
 	@.venv/bin/pip install -q -c python/constraints.txt numpy ml_dtypes scikit-build-core pytest
-	@.venv/bin/pip install -q --no-build-isolation --no-deps -C build-dir=build/python-$(if $(CORE),core,own) \
-	  -C cmake.define.NORMA_PYTHON_CORE=$(CORE) -C cmake.define.NORMA_PYTHON_COMMAND=$(if $(CORE),OFF,ON) .
+	@SKBUILD_BUILD_DIR=build/python-$(if $(CORE),core,own) \
+	  SKBUILD_CMAKE_DEFINE='NORMA_PYTHON_CORE=$(CORE);NORMA_PYTHON_COMMAND=$(if $(CORE),OFF,ON)' \
+	  .venv/bin/pip install -q --no-build-isolation --no-deps .
 
 # Norma under PyTorch: the override, its derivatives, torch.compile, PyTorch's own samples, models of other libraries.
 test-torch: python
