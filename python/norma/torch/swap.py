@@ -171,7 +171,7 @@ def _make(
 def _unbatched(module: nn.Module, shape: tuple[int, ...]) -> bool:
     if not isinstance(module, _InstanceNorm):
         return False
-    return len(shape) == int(module._get_no_batch_dim())  # type: ignore[no-untyped-call]
+    return len(shape) == int(module._get_no_batch_dim())
 
 
 def _refuse_dead(
