@@ -57,8 +57,9 @@ python-package:
 	  SKBUILD_CMAKE_DEFINE='NORMA_PYTHON_CORE=$(CORE);NORMA_PYTHON_COMMAND=$(if $(CORE),OFF,ON)' \
 	  .venv/bin/pip install -q --no-build-isolation --no-deps .
 
-# Norma under PyTorch: the override, its derivatives, torch.compile.
+# Norma under PyTorch: the override, its derivatives, torch.compile, PyTorch's own samples, models of other libraries.
 test-torch: python
+	@.venv/bin/pip install -q -c python/constraints.txt torch -r python/tests_torch/requirements.txt
 	@.venv/bin/python -m pytest -q -p no:cacheprovider python/tests_torch
 
 install: all

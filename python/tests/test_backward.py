@@ -101,8 +101,9 @@ def test_activations(activation: Any) -> None:
     more: dict[str, Any] = {"affine": "d", "weight": p, "bias": q, "activation": activation}
     results = norma.norm_backward(dy, x, "n [d]", **more)
     for result, array in zip(results, (x, p, q), strict=True):
-        np.testing.assert_allclose(result, numeric(lambda: norma.norm(x, "n [d]", **more), array, dy), rtol=1e-6,
-                                   atol=1e-7)
+        np.testing.assert_allclose(
+            result, numeric(lambda: norma.norm(x, "n [d]", **more), array, dy), rtol=1e-6, atol=1e-7
+        )
 
 
 def test_without_an_affine_list_there_is_dx_alone() -> None:

@@ -53,16 +53,18 @@ def test_return_stats(layer: Layer, dtype: np.dtype[Any]) -> None:
     for result, exact in zip(stats, expected, strict=True):
         shape = exact.shape if keep else tuple(n for d, n in enumerate(exact.shape) if d not in layer.shared)
         assert result.shape == shape and result.dtype == param_type(dtype)
-        np.testing.assert_allclose(result, exact.reshape(shape).astype(np.float64), rtol=1e-14 if dtype == np.float64
-                                   else 1e-6)
+        np.testing.assert_allclose(
+            result, exact.reshape(shape).astype(np.float64), rtol=1e-14 if dtype == np.float64 else 1e-6
+        )
 
 
 def test_the_general_layer_has_the_bits_of_the_named_one() -> None:
     x, weight, bias = data((2, 12, 5, 3), TYPES[0], 1), data((12,), TYPES[0], 2), data((12,), TYPES[0], 3)
     y = norma.group_norm(x, 4, weight, bias, 1e-3)
     for shape in [(12,), (4, 3)]:
-        other = norma.norm(x, "n (g [k]) [h w]", g=4, affine="(g k)", weight=weight.reshape(shape),
-                           bias=bias.reshape(shape), eps=1e-3)
+        other = norma.norm(
+            x, "n (g [k]) [h w]", g=4, affine="(g k)", weight=weight.reshape(shape), bias=bias.reshape(shape), eps=1e-3
+        )
         assert (y == other).all()
 
 

@@ -16,12 +16,15 @@ X = data((7, 3, 4, 5), TYPES[0], 1, 100)
 WIDE = X.astype(np.float64)
 
 
-@pytest.mark.parametrize(("pattern", "sizes", "axes", "split"), [
-    ("[...]", {}, (0, 1, 2, 3), X.shape),
-    ("[n] c [h w]", {}, (0, 2, 3), X.shape),
-    ("n c [h w]", {}, (2, 3), X.shape),
-    ("[n] c (g [k]) [w]", {"g": 2}, (0, 3, 4), (7, 3, 2, 2, 5)),
-])
+@pytest.mark.parametrize(
+    ("pattern", "sizes", "axes", "split"),
+    [
+        ("[...]", {}, (0, 1, 2, 3), X.shape),
+        ("[n] c [h w]", {}, (0, 2, 3), X.shape),
+        ("n c [h w]", {}, (2, 3), X.shape),
+        ("[n] c (g [k]) [w]", {"g": 2}, (0, 3, 4), (7, 3, 2, 2, 5)),
+    ],
+)
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_finish(pattern: str, sizes: Any, axes: Any, split: Any, ddof: int) -> None:
     moments = norma.Moments(pattern, **sizes)
@@ -85,8 +88,13 @@ def test_states_that_do_not_fit() -> None:
     moments.add(X)
     reduced: Any = moments.__reduce__()
     sizes, rms, values, shape = reduced[2]
-    states: list[Any] = [(sizes, rms, values[1:], shape), (sizes, rms, values, (4,)), (sizes, rms, values, (-3,)),
-                  (sizes, rms, values, (2**60, 2**60)), ("g=1" * 99, rms, values, shape)]
+    states: list[Any] = [
+        (sizes, rms, values[1:], shape),
+        (sizes, rms, values, (4,)),
+        (sizes, rms, values, (-3,)),
+        (sizes, rms, values, (2**60, 2**60)),
+        ("g=1" * 99, rms, values, shape),
+    ]
     for state in states:
         with pytest.raises(ValueError, match="Moments.__setstate__"):
             m("[n] c [h w]").__setstate__(state)

@@ -41,8 +41,10 @@ def exact(op: str, attributes: dict[str, Any], inputs: list[Any]) -> list[tuple[
         groups = attributes["num_groups"]
         x, axes = x.reshape(shape[0], groups, -1), (2,)
         params = [np.repeat(p, shape[1] // p.size).reshape(groups, -1, 1) for p in params]
-        params = [np.broadcast_to(p, (groups, shape[1] // groups, x.shape[2] * groups // shape[1]))
-                  .reshape(groups, -1) for p in params]
+        params = [
+            np.broadcast_to(p, (groups, shape[1] // groups, x.shape[2] * groups // shape[1])).reshape(groups, -1)
+            for p in params
+        ]
     else:
         axes = (0, *range(2, x.ndim)) if op == "BatchNormalization" else tuple(range(2, x.ndim))
         params = [p.reshape(column) for p in params]
@@ -72,8 +74,13 @@ def attributes_of(node: Any) -> dict[str, Any]:
 def test_the_cases_are_there() -> None:
     ops = [case.model.graph.node[0].op_type for case in CASES]
     assert {op: ops.count(op) for op in OPERATORS} == {
-        "BatchNormalization": 4, "InstanceNormalization": 2, "LayerNormalization": 19, "GroupNormalization": 2,
-        "RMSNormalization": 19, "MeanVarianceNormalization": 1}
+        "BatchNormalization": 4,
+        "InstanceNormalization": 2,
+        "LayerNormalization": 19,
+        "GroupNormalization": 2,
+        "RMSNormalization": 19,
+        "MeanVarianceNormalization": 1,
+    }
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
@@ -144,8 +151,9 @@ def test_types_that_differ() -> None:
 
 def test_one_dimension_is_one_channel_and_momentum_0_keeps_nothing() -> None:
     x = data((9,), np.dtype(np.float32), 1, 5)
-    node = helper.make_node("BatchNormalization", ["x", "s", "b", "m", "v"], ["y", "rm", "rv"], training_mode=1,
-                            momentum=0.0)
+    node = helper.make_node(
+        "BatchNormalization", ["x", "s", "b", "m", "v"], ["y", "rm", "rv"], training_mode=1, momentum=0.0
+    )
     one = np.ones(1, np.float32)
     y, mean, var = Backend.run_node(node, [x, one, one, one, one], opset_version=15)
     np.testing.assert_allclose(mean, [x.mean()], rtol=1e-6)

@@ -13,16 +13,16 @@ from norma.command import find_command
 # The names, order and defaults of torch.nn.functional, and what is more after the star.
 SIGNATURES = {
     "batch_norm": "(x, running_mean=None, running_var=None, weight=None, bias=None, training=False, momentum=0.1, "
-                  "eps=1e-05, *, out=None, return_stats=False)",
+    "eps=1e-05, *, out=None, return_stats=False)",
     "instance_norm": "(x, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, "
-                     "momentum=0.1, eps=1e-05, *, out=None, return_stats=False)",
+    "momentum=0.1, eps=1e-05, *, out=None, return_stats=False)",
     "layer_norm": "(x, normalized_shape=None, weight=None, bias=None, eps=1e-05, *, axes=None, out=None, "
-                  "return_stats=False)",
+    "return_stats=False)",
     "group_norm": "(x, num_groups, weight=None, bias=None, eps=1e-05, *, out=None, return_stats=False)",
     "rms_norm": "(x, normalized_shape=None, weight=None, eps=None, *, axes=None, out=None, return_stats=False)",
     "adain": "(content, style, alpha=1.0, eps=1e-05, unbiased=False, *, out=None)",
     "batch_norm_backward": "(dy, x, running_mean=None, running_var=None, weight=None, training=False, eps=1e-05, *, "
-                           "bias=None, momentum=0.1)",
+    "bias=None, momentum=0.1)",
 }
 
 
@@ -81,7 +81,7 @@ def test_without_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     with pytest.raises(FileNotFoundError, match="the command norma is neither in .* nor in PATH"):
         norma.explain("LayerNorm", 2, 3)
     command = tmp_path / "norma"
-    command.write_text("#!/bin/sh\necho \"$@\"\n")
+    command.write_text('#!/bin/sh\necho "$@"\n')
     command.chmod(0o755)
     assert find_command() == str(command) and norma.explain("x", 2, k=(3, 4)) == "explain x 2 k=3,4\n"
 

@@ -164,8 +164,12 @@ def group_norm(
     return _from_input(input, weight, bias, GROUP, num_groups, eps, act)
 
 
-def _trailing(input: Tensor, normalized_shape: Sequence[int]) -> int:
+def _dims(input: Tensor, normalized_shape: Sequence[int], channels_first: bool) -> int:
     shape = tuple(normalized_shape)
+    if channels_first:
+        if input.dim() < 2 or shape != (input.size(1),):
+            raise ValueError(f"normalized_shape is {list(shape)}, must be dimension 1 of {list(input.shape)}")
+        return dims_number([1])
     if not shape or tuple(input.shape[-len(shape) :]) != shape:
         raise ValueError(
             f"normalized_shape is {list(shape)}, must be what the shape of input, {list(input.shape)}, ends with"
@@ -192,16 +196,12 @@ def layer_norm(
         ValueError: shapes that do not fit, or what the core refuses.
     """
     act = activation_number(activation)
-    if not channels_first:
-        if not input.is_cpu:
-            return _activate(F.layer_norm(input, list(normalized_shape), weight, bias, eps), activation)
-        return _from_input(input, weight, bias, LAYER, _trailing(input, normalized_shape), eps, act)
-    if input.dim() < 2 or tuple(normalized_shape) != (input.size(1),):
-        raise ValueError(f"normalized_shape is {list(normalized_shape)}, must be dimension 1 of {list(input.shape)}")
-    if not input.is_cpu:
-        y = F.layer_norm(input.movedim(1, -1), list(normalized_shape), weight, bias, eps).movedim(-1, 1)
-        return _activate(y, activation)
-    return _from_input(input, weight, bias, LAYER, 1 << 1, eps, act)
+    dims = _dims(input, normalized_shape, channels_first)
+    if input.is_cpu:
+        return _from_input(input, weight, bias, LAYER, dims, eps, act)
+    x = input.movedim(1, -1) if channels_first else input
+    y = F.layer_norm(x, list(normalized_shape), weight, bias, eps)
+    return _activate(y.movedim(-1, 1) if channels_first else y, activation)
 
 
 def rms_norm(
@@ -211,15 +211,22 @@ def rms_norm(
     eps: float | None = None,
     *,
     activation: Activation | None = None,
+    channels_first: bool = False,
 ) -> Tensor:
     """torch.nn.functional.rms_norm; weight has the shape normalized_shape. eps None: 2**-23, with float64 2**-52.
+
+    Args:
+        channels_first: as in layer_norm.
 
     Raises:
         ValueError: shapes that do not fit, or what the core refuses.
     """
     act = activation_number(activation)
-    if not input.is_cpu:
-        return _activate(F.rms_norm(input, list(normalized_shape), weight, eps), activation)
-    if eps is None:
-        eps = 2.0**-52 if input.dtype == torch.float64 else 2.0**-23
-    return _from_input(input, weight, None, RMS, _trailing(input, normalized_shape), eps, act)
+    dims = _dims(input, normalized_shape, channels_first)
+    if input.is_cpu:
+        if eps is None:
+            eps = 2.0**-52 if input.dtype == torch.float64 else 2.0**-23
+        return _from_input(input, weight, None, RMS, dims, eps, act)
+    x = input.movedim(1, -1) if channels_first else input
+    y = F.rms_norm(x, list(normalized_shape), weight, eps)
+    return _activate(y.movedim(-1, 1) if channels_first else y, activation)

@@ -1,0 +1,109 @@
+"""Instance norm with torch.nn's names and arguments, and what PyTorch lacks as keywords."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from .. import functional as F
+from .._layers import Activation
+from ._running import RunningStatistics
+
+
+class _InstanceNorm(RunningStatistics):
+    """What torch.nn's forward calls; it stands before torch.nn's class in the method resolution order."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+        activation: Activation | None = None,
+        biased_running_var: bool = False,
+        reject_nonfinite: bool = False,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+        self._set_options(activation, biased_running_var, reject_nonfinite)
+
+    def _apply_instance_norm(self, input: Tensor) -> Tensor:
+        if self.training or not self.track_running_stats:
+            factor = 0.0 if self.momentum is None else self.momentum
+            return self._train_step(lambda m, v, f: self._norm(input, m, v, True, f), input, factor)
+        return self._norm(input, self.running_mean, self.running_var, False, 0.0)
+
+    def _norm(self, x: Tensor, mean: Tensor | None, var: Tensor | None, from_input: bool, factor: float) -> Tensor:
+        options = self._update_options()
+        return F.instance_norm(
+            x, mean, var, self.weight, self.bias, from_input, factor, self.eps, activation=self.activation, **options
+        )
+
+
+class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
+    """torch.nn.InstanceNorm1d on (n, c, l) or (c, l), run by Norma.
+
+    The keywords are those of BatchNorm1d; biased_running_var, reject_nonfinite and freeze() need
+    track_running_stats=True to have an effect.
+    """
+
+
+class InstanceNorm2d(_InstanceNorm, nn.InstanceNorm2d):
+    """torch.nn.InstanceNorm2d on (n, c, h, w) or (c, h, w), run by Norma; see InstanceNorm1d."""
+
+
+class InstanceNorm3d(_InstanceNorm, nn.InstanceNorm3d):
+    """torch.nn.InstanceNorm3d on (n, c, d, h, w) or (c, d, h, w), run by Norma; see InstanceNorm1d."""
+
+
+class _LazyInstanceNorm(_InstanceNorm):
+    def __init__(
+        self,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+        activation: Activation | None = None,
+        biased_running_var: bool = False,
+        reject_nonfinite: bool = False,
+    ) -> None:
+        lazy: Any = super(RunningStatistics, self)
+        lazy.__init__(eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+        self._set_options(activation, biased_running_var, reject_nonfinite)
+
+
+class LazyInstanceNorm1d(_LazyInstanceNorm, nn.LazyInstanceNorm1d):
+    """InstanceNorm1d that takes its number of channels from the first input."""
+
+    cls_to_become = InstanceNorm1d
+
+
+class LazyInstanceNorm2d(_LazyInstanceNorm, nn.LazyInstanceNorm2d):
+    """InstanceNorm2d that takes its number of channels from the first input."""
+
+    cls_to_become = InstanceNorm2d
+
+
+class LazyInstanceNorm3d(_LazyInstanceNorm, nn.LazyInstanceNorm3d):
+    """InstanceNorm3d that takes its number of channels from the first input."""
+
+    cls_to_become = InstanceNorm3d
+
+
+__all__ = [
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
+]
