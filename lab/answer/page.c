@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+extern const unsigned char norma_page_css[]; /* page.css, by cmake/embed.cmake */
+
 /* ----------------------------------------------------------------------------------------------- the picture --- */
 
 /* `norma`, built or installed beside this program, draws the four layers. */
@@ -56,7 +58,7 @@ static void put_head(page *p) {
            "<!DOCTYPE html>\n<html lang=\"%s\">\n<head>\n<meta charset=\"utf-8\">\n"
            "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>%s</title>\n<style>",
            page_say(p, "en", "zh-CN"), title);
-  text_put(&p->out, page_style());
+  text_put(&p->out, (const char *)norma_page_css);
   text_add(&p->out, "</style>\n</head>\n<body>\n<h1>%s</h1>\n<p>%s</p>\n", title,
            page_say(p,
                     "A popular article says which of BatchNorm, LayerNorm, InstanceNorm and GroupNorm to use, and why. "

@@ -27,7 +27,6 @@ void page_print_markdown(const answer_results *results);
 
 /* The words of the page itself, in its language. */
 const char *page_say(const page *p, const char *english, const char *chinese);
-const char *page_style(void);
 /* A verdict as a coloured word, or as a sign behind the number of its claim. */
 void page_badge(page *p, answer_verdict verdict);
 void page_reference(page *p, int claim);
