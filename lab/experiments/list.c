@@ -1,0 +1,8 @@
+/* The experiments, in the order of their numbers. */
+#include <stddef.h>
+
+#include "experiment.h"
+
+extern const experiment e1, e2, e5, e7;
+
+const experiment *const experiments[] = {&e1, &e2, &e5, &e7, NULL};
