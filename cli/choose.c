@@ -44,7 +44,8 @@ static int read_count(const char *option, const char *word, int64_t *out) {
   return EXIT_GOOD;
 }
 
-static int read_word(const char *option, const char *word, const char *const *known, const char *list, const char **out) {
+static int read_word(const char *option, const char *word, const char *const *known, const char *list,
+                     const char **out) {
   for (int i = 0; known[i] != NULL; i++) {
     if (strcmp(known[i], word) != 0) continue;
     *out = word;

@@ -81,9 +81,9 @@ const char *choose_verdict(int id) {
 
 /* "28.3 ± 4.1 points, n = 3, quick: what was measured" */
 static bool figure_of(const char *name, char *out, size_t size) {
-  const cJSON *outcome =
-      cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(verdicts, "tests"), name);
-  const cJSON *test = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(choose_claims(), "tests"), name);
+  const cJSON *outcome = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(verdicts, "tests"), name);
+  const cJSON *test =
+      cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(choose_claims(), "tests"), name);
   const cJSON *mean = cJSON_GetObjectItemCaseSensitive(outcome, "mean");
   const cJSON *deviation = cJSON_GetObjectItemCaseSensitive(outcome, "deviation");
   const cJSON *n = cJSON_GetObjectItemCaseSensitive(outcome, "n");

@@ -39,9 +39,11 @@ static void print_condition(const cJSON *when) {
 
 static void print_rules(void) {
   const cJSON *rules = choose_rules(), *layers = cJSON_GetObjectItemCaseSensitive(rules, "layers"), *task, *rule;
-  printf("## Which layer for which task\n\nThe first line that fits holds. Where batch size or kind of network matter and are"
-         " not given, the usual one of the\ntask is assumed.\n\n"
-         "| task | if | first | second | because | statements |\n|---|---|---|---|---|---|\n");
+  printf(
+      "## Which layer for which task\n\nThe first line that fits holds. Where batch size or kind of network matter and "
+      "are"
+      " not given, the usual one of the\ntask is assumed.\n\n"
+      "| task | if | first | second | because | statements |\n|---|---|---|---|---|---|\n");
   cJSON_ArrayForEach(task, cJSON_GetObjectItemCaseSensitive(rules, "tasks")) {
     const char *name = choose_string(task, "en");
     cJSON_ArrayForEach(rule, cJSON_GetObjectItemCaseSensitive(task, "rules")) {
@@ -79,8 +81,7 @@ static void print_questions(void) {
     printf("\n### %s\n\n", choose_string(question, "q"));
     choose_wrap("", choose_string(question, "en"));
     print_statements("For it", cJSON_GetObjectItemCaseSensitive(question, "for"));
-    print_statements("Against it, or against the usual reason",
-                     cJSON_GetObjectItemCaseSensitive(question, "against"));
+    print_statements("Against it, or against the usual reason", cJSON_GetObjectItemCaseSensitive(question, "against"));
   }
 }
 
@@ -107,7 +108,8 @@ static void print_layers(void) {
     printf("\n### %s\n\n", choose_string(layer, "en"));
     choose_wrap("- Setting: ", setting != NULL ? setting : "");
     choose_wrap("- Cost: ", choose_string(layer, "cost"));
-    cJSON_ArrayForEach(trap, cJSON_GetObjectItemCaseSensitive(layer, "traps")) choose_wrap("- Trap: ", trap->valuestring);
+    cJSON_ArrayForEach(trap, cJSON_GetObjectItemCaseSensitive(layer, "traps"))
+        choose_wrap("- Trap: ", trap->valuestring);
     printf("- PyTorch: `%s`\n- C: `%s`\n- ONNX: `%s`\n", torch != NULL ? torch : "", c != NULL ? c : "",
            onnx != NULL ? onnx : "");
     free(setting);
@@ -119,8 +121,10 @@ static void print_layers(void) {
 
 static void print_groups(void) {
   static const int channels[] = {8, 16, 24, 32, 48, 64, 96, 100, 128, 256, 512};
-  printf("\n## How many groups\n\n32 where it divides the channels, as published; else the largest divisor up to 32 that leaves"
-         " at least 4 channels\nper group (statements 39 and 40).\n\n| channels |");
+  printf(
+      "\n## How many groups\n\n32 where it divides the channels, as published; else the largest divisor up to 32 that "
+      "leaves"
+      " at least 4 channels\nper group (statements 39 and 40).\n\n| channels |");
   for (size_t i = 0; i < sizeof channels / sizeof channels[0]; i++) printf(" %d |", channels[i]);
   printf("\n|---|");
   for (size_t i = 0; i < sizeof channels / sizeof channels[0]; i++) printf("---|");
@@ -132,12 +136,14 @@ static void print_groups(void) {
 int choose_print_guide(void) {
   const cJSON *sentence, *source;
   choose_load_shipped();
-  printf("# Which normalization layer?\n\n"
-         "Written by `norma choose --guide` from [guide/rules.json](../guide/rules.json) and"
-         " [lab/claims.json](../lab/claims.json). The numbers are\nstatements of the article that this project answers;"
-         " beside each stands the verdict of the lab's last full run\n([results.md](results.md)), NOT RUN where there is"
-         " none yet. `norma choose --task segmentation --batch 2` answers for one\ncase, with the verdicts of your own machine"
-         " if you have run the lab.\n\n");
+  printf(
+      "# Which normalization layer?\n\n"
+      "Written by `norma choose --guide` from [guide/rules.json](../guide/rules.json) and"
+      " [lab/claims.json](../lab/claims.json). The numbers are\nstatements of the article that this project answers;"
+      " beside each stands the verdict of the lab's last full run\n([results.md](results.md)), NOT RUN where there is"
+      " none yet. `norma choose --task segmentation --batch 2` answers for one\ncase, with the verdicts of your own "
+      "machine"
+      " if you have run the lab.\n\n");
   print_rules();
   print_footnotes();
   print_questions();

@@ -119,7 +119,8 @@ static void print_sources(const choose_answer *a) {
     const char *at = strstr(words, choose_string(a->task, "id"));
     size_t length = strlen(choose_string(a->task, "id"));
     if (at == NULL || (at != words && at[-1] != ' ') || (at[length] != '\0' && at[length] != ' ')) continue;
-    const cJSON *kind = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(choose_claims(), "sure"), sure);
+    const cJSON *kind =
+        cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(choose_claims(), "sure"), sure);
     char line[400];
     snprintf(line, sizeof line, "%s (%s)", choose_string(source, "en"), choose_string(kind, "en"));
     print_note(line, NULL);

@@ -150,10 +150,11 @@ char *choose_fill(const choose_case *c, const choose_answer *a, const char *text
 }
 
 void choose_problem(const choose_case *c, const choose_answer *a, const char *layer, char *out, int size) {
-  static const char *const images[][2] = {{"batch", "batch"},   {"sync", "batch"},         {"conditional_batch", "batch"},
-                                          {"group", "group"},   {"instance", "instance"},  {"adain", "adain"}};
+  static const char *const images[][2] = {{"batch", "batch"}, {"sync", "batch"},        {"conditional_batch", "batch"},
+                                          {"group", "group"}, {"instance", "instance"}, {"adain", "adain"}};
   static const char *const rows[][2] = {{"layer", "layer"}, {"adaln", "layer"}, {"rms", "rms"}};
-  long long batch = (long long)(c->batch < 32 ? c->batch : 32), channels = (long long)(c->channels > 0 ? c->channels : 64);
+  long long batch = (long long)(c->batch < 32 ? c->batch : 32),
+            channels = (long long)(c->channels > 0 ? c->channels : 64);
   out[0] = '\0';
   for (size_t i = 0; i < sizeof images / sizeof images[0]; i++) {
     if (strcmp(layer, images[i][0]) != 0) continue;

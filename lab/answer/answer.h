@@ -32,7 +32,8 @@ typedef struct answer_runs {
 } answer_runs;
 
 /* Reads DIR/runs/EXPERIMENT/ARM.seedN.json, all of them. Where an experiment has runs of full mode, its quick runs are
- * left out. No folder is no runs. Returns ANSWER_GOOD, or ANSWER_USAGE after one line on stderr. */
+ * left out; runs of mode "tune", which looked for learning rates, are left out too. No folder is no runs. Returns
+ * ANSWER_GOOD, or ANSWER_USAGE after one line on stderr. */
 int answer_read_runs(const char *folder, answer_runs *runs);
 void answer_free_runs(answer_runs *runs);
 /* NULL: not run. */

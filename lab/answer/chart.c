@@ -31,13 +31,12 @@ void chart_number(char out[32], double value, double step) {
 /* -------------------------------------------------------------------------------------------------- the frame --- */
 
 void chart_marker(text *out, int series, double x, double y) {
-  const char *format[CHART_SERIES] = {
-      "<circle class=\"f s%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"/>",
-      "<path class=\"f s%d\" d=\"M%.1f %.1fm-4.5 -4.5h9v9h-9z\"/>",
-      "<path class=\"f s%d\" d=\"M%.1f %.1fm0 -6l5.5 9.5h-11z\"/>",
-      "<path class=\"f s%d\" d=\"M%.1f %.1fm0 -6l5.5 6l-5.5 6l-5.5 -6z\"/>",
-      "<path class=\"f s%d\" d=\"M%.1f %.1fm0 6l5.5 -9.5h-11z\"/>",
-      "<path class=\"l s%d\" d=\"M%.1f %.1fm-4.5 -4.5l9 9m0 -9l-9 9\"/>"};
+  const char *format[CHART_SERIES] = {"<circle class=\"f s%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"/>",
+                                      "<path class=\"f s%d\" d=\"M%.1f %.1fm-4.5 -4.5h9v9h-9z\"/>",
+                                      "<path class=\"f s%d\" d=\"M%.1f %.1fm0 -6l5.5 9.5h-11z\"/>",
+                                      "<path class=\"f s%d\" d=\"M%.1f %.1fm0 -6l5.5 6l-5.5 6l-5.5 -6z\"/>",
+                                      "<path class=\"f s%d\" d=\"M%.1f %.1fm0 6l5.5 -9.5h-11z\"/>",
+                                      "<path class=\"l s%d\" d=\"M%.1f %.1fm-4.5 -4.5l9 9m0 -9l-9 9\"/>"};
   text_add(out, format[series % CHART_SERIES], series % CHART_SERIES, x, y);
 }
 
@@ -55,7 +54,8 @@ void chart_close(text *out, const chart *c) {
     text_put(out, "<ul class=\"legend\">");
     for (int i = 0; i < c->count; i++) {
       if (c->series[i].count == 0) continue;
-      text_add(out, "<li><svg viewBox=\"0 0 26 14\" width=\"26\" height=\"14\"><path class=\"l s%d\" d=\"M0 7h26\"/>", i);
+      text_add(out, "<li><svg viewBox=\"0 0 26 14\" width=\"26\" height=\"14\"><path class=\"l s%d\" d=\"M0 7h26\"/>",
+               i);
       if (!c->series[i].level) chart_marker(out, i, 13, 7);
       text_put(out, "</svg>");
       text_escape(out, c->series[i].name);
@@ -72,7 +72,9 @@ static void label(text *out, double x, double y, const char *anchor, const char 
   text_put(out, "</text>");
 }
 
-static double at_x(const chart_axis *axis, double value) { return LEFT + chart_place(axis, value) * (WIDTH - LEFT - RIGHT); }
+static double at_x(const chart_axis *axis, double value) {
+  return LEFT + chart_place(axis, value) * (WIDTH - LEFT - RIGHT);
+}
 
 static double at_y(const chart_axis *axis, double value) {
   return HEIGHT - BOTTOM - chart_place(axis, value) * (HEIGHT - TOP - BOTTOM);
@@ -98,7 +100,8 @@ static void draw_frame(text *out, const chart *c, const chart_axis *x, const cha
   }
   text_add(out, "<path class=\"axis\" d=\"M%d %dV%dH%d\"/>", LEFT, TOP, HEIGHT - BOTTOM, WIDTH - RIGHT);
   label(out, (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 10, "middle", c->x_label);
-  text_add(out, "<text transform=\"translate(14 %.1f)rotate(-90)\" text-anchor=\"middle\">", (TOP + HEIGHT - BOTTOM) / 2.0);
+  text_add(out, "<text transform=\"translate(14 %.1f)rotate(-90)\" text-anchor=\"middle\">",
+           (TOP + HEIGHT - BOTTOM) / 2.0);
   text_escape(out, c->y_label);
   text_put(out, "</text>");
 }
@@ -136,8 +139,8 @@ static void draw_line(text *out, const chart_series *s, int i, const chart_axis 
   text_put(out, "\"/>");
   for (int k = 0; markers && k < s->count; k++) {
     const chart_point *p = &s->point[k];
-    text_add(out, "<path class=\"l bar s%d\" d=\"M%.1f %.1fV%.1f\"/>", i, at_x(x, p->x), at_y(y, p->mean - p->deviation),
-             at_y(y, p->mean + p->deviation));
+    text_add(out, "<path class=\"l bar s%d\" d=\"M%.1f %.1fV%.1f\"/>", i, at_x(x, p->x),
+             at_y(y, p->mean - p->deviation), at_y(y, p->mean + p->deviation));
     chart_marker(out, i, at_x(x, p->x), at_y(y, p->mean));
   }
   if (!markers && s->count > 0) { /* a curve is known by its marker at the end */

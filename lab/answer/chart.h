@@ -1,5 +1,5 @@
-/* Plots as SVG inside HTML: a sweep over a number, dots in rows, and curves over steps. The colours are CSS variables of
- * the page (--s0 to --s5, safe for colour-blind readers); each series also has a marker of its own. */
+/* Plots as SVG inside HTML: a sweep over a number, dots in rows, and curves over steps. The colours are CSS variables
+ * of the page (--s0 to --s5, safe for colour-blind readers); each series also has a marker of its own. */
 #ifndef NORMA_LAB_CHART_H
 #define NORMA_LAB_CHART_H
 

@@ -74,7 +74,8 @@ static int make_folder(const char *folder) {
 static int write_results(const char *folder, const answer_results *results) {
   cJSON *json = answer_results_json(results);
   char *printed = cJSON_Print(json);
-  int failed = printed != NULL ? answer_save(folder, "results.json", printed, strlen(printed)) : answer_fail("no memory");
+  int failed =
+      printed != NULL ? answer_save(folder, "results.json", printed, strlen(printed)) : answer_fail("no memory");
   cJSON_free(printed);
   cJSON_Delete(json);
   return failed ? failed : answer_write_csv(folder, results);
@@ -97,8 +98,8 @@ static void print_summary(const answer_results *results, const char *folder) {
 static int check_gates(const answer_results *results, bool all) {
   const answer_outcome *o = answer_failed_gate(results, !all);
   if (o == NULL) return ANSWER_GOOD;
-  fprintf(stderr, "norma-report: gate %s is %s: mean %.4g, n %d: %s\n", o->test->string, answer_verdict_name(o->verdict),
-          o->mean, o->n, answer_string(o->test, "en"));
+  fprintf(stderr, "norma-report: gate %s is %s: mean %.4g, n %d: %s\n", o->test->string,
+          answer_verdict_name(o->verdict), o->mean, o->n, answer_string(o->test, "en"));
   return ANSWER_GATE_FAILED;
 }
 

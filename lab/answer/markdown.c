@@ -6,10 +6,12 @@
 static const char head[] =
     "# What the lab found\n"
     "\n"
-    "Written by `build/norma-report --markdown lab/verdicts.json`; the [report](../lab/README.md) of a run on your own\n"
+    "Written by `build/norma-report --markdown lab/verdicts.json`; the [report](../lab/README.md) of a run on your "
+    "own\n"
     "machine has the same with plots, in English and Chinese. The statements are those of a popular article on batch,\n"
     "layer, instance and group norm, in our words; the criteria were fixed in [lab/claims.json](../lab/claims.json)\n"
-    "before the runs. CONFIRMED and REFUTED hold with 95 % confidence over at least three paired seeds; a small network on\n"
+    "before the runs. CONFIRMED and REFUTED hold with 95 % confidence over at least three paired seeds; a small "
+    "network on\n"
     "small pictures confirms a direction, never a figure of ImageNet.\n\n";
 
 static void put_first_figure(text *t, const answer_results *results, const cJSON *claim) {
@@ -46,7 +48,8 @@ void page_print_markdown(const answer_results *results) {
     if (count[i] > 0) text_add(&t, "- %s: %d\n", answer_verdict_name((answer_verdict)i), count[i]);
   }
   if (count[ANSWER_NOT_RUN] > 0) {
-    text_add(&t, "\nOf %d statements the experiments that decide them have not been run yet for this page:", count[ANSWER_NOT_RUN]);
+    text_add(&t, "\nOf %d statements the experiments that decide them have not been run yet for this page:",
+             count[ANSWER_NOT_RUN]);
     const char *before = " ";
     for (int i = 0; i < results->claim_count; i++) {
       if (results->claims[i].verdict != ANSWER_NOT_RUN) continue;

@@ -87,8 +87,8 @@ static void put_machine(page *p) {
     text_put(&p->out, page_say(p, "Nothing was run yet: <code>norma lab</code> takes a minute.",
                                "还没有运行任何实验：<code>norma lab</code> 只需一分钟。"));
   } else {
-    text_add(&p->out, page_say(p, "%d runs, %.0f s of one core, on ", "共 %d 次运行，单核 %.0f 秒，机器："), p->results->runs,
-             p->results->seconds);
+    text_add(&p->out, page_say(p, "%d runs, %.0f s of one core, on ", "共 %d 次运行，单核 %.0f 秒，机器："),
+             p->results->runs, p->results->seconds);
     text_escape(&p->out, p->results->machine);
     text_put(&p->out, page_say(p, ". All numbers: results.json and results.csv beside this page.",
                                "。全部数字见同目录的 results.json 和 results.csv。"));
@@ -98,18 +98,20 @@ static void put_machine(page *p) {
 
 /* Which experiments were run, and how. */
 static void put_experiments(page *p) {
-  text_add(&p->out, "<h2>%s</h2>\n<p>%s</p>\n<ul>", page_say(p, "How the verdicts are made", "判定方法"),
-           page_say(p,
-                    "The criteria were written down before the runs (lab/claims.json). Arms are compared seed by seed. "
-                    "Confirmed: the mean difference reaches the value that was wanted, and with 95 % confidence (one-sided t) "
-                    "differs from zero, with at least 3 seeds. Direction only: it points the right way, but one of the "
-                    "two fails. Not reproduced: it does not. Refuted: with 95 % confidence the opposite holds. A small "
-                    "network on small pictures can confirm a direction; it cannot verify a figure of ImageNet. "
-                    "± is the standard deviation over seeds, n their number.",
-                    "判据在运行之前就写在 lab/claims.json 里。各方案按同一随机种子成对比较。已证实：平均差达到要求，且在 "
-                    "95 % 置信度（单侧 t 检验）下不为零，种子不少于 3 个。仅方向一致：方向对，但两者之一不满足。未能重现："
-                    "方向不对或没有差别。被推翻：在 95 % 置信度下结论相反。小网络、小图像能验证方向，不能验证 ImageNet 的具体"
-                    "数字。± 是各种子之间的标准差，n 是种子数。"));
+  text_add(
+      &p->out, "<h2>%s</h2>\n<p>%s</p>\n<ul>", page_say(p, "How the verdicts are made", "判定方法"),
+      page_say(
+          p,
+          "The criteria were written down before the runs (lab/claims.json). Arms are compared seed by seed. "
+          "Confirmed: the mean difference reaches the value that was wanted, and with 95 % confidence (one-sided t) "
+          "differs from zero, with at least 3 seeds. Direction only: it points the right way, but one of the "
+          "two fails. Not reproduced: it does not. Refuted: with 95 % confidence the opposite holds. A small "
+          "network on small pictures can confirm a direction; it cannot verify a figure of ImageNet. "
+          "± is the standard deviation over seeds, n their number.",
+          "判据在运行之前就写在 lab/claims.json 里。各方案按同一随机种子成对比较。已证实：平均差达到要求，且在 "
+          "95 % 置信度（单侧 t 检验）下不为零，种子不少于 3 个。仅方向一致：方向对，但两者之一不满足。未能重现："
+          "方向不对或没有差别。被推翻：在 95 % 置信度下结论相反。小网络、小图像能验证方向，不能验证 ImageNet 的具体"
+          "数字。± 是各种子之间的标准差，n 是种子数。"));
   for (int i = 0; i <= 17; i++) {
     char name[8];
     int seeds[ANSWER_SEEDS];

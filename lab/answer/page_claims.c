@@ -71,7 +71,8 @@ static void put_command(page *p, const cJSON *claim) {
   bool any = cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(claim, "experiments")) > 0;
   open_entry(p, "repeat it", "重做");
   if (!any) {
-    text_put(&p->out, page_say(p, "no experiment here decides it: read the sources", "本实验室没有能判定它的实验：请读上面的出处"));
+    text_put(&p->out, page_say(p, "no experiment here decides it: read the sources",
+                               "本实验室没有能判定它的实验：请读上面的出处"));
   }
   cJSON_ArrayForEach(experiment, cJSON_GetObjectItemCaseSensitive(claim, "experiments")) {
     text_add(&p->out, "<code>norma lab %s</code> ", cJSON_GetStringValue(experiment));
@@ -136,8 +137,8 @@ static void put_plots(page *p, const cJSON *claim, int id) {
     const cJSON *plot = cJSON_GetObjectItemCaseSensitive(plots, cJSON_GetStringValue(name));
     int under = drawn_under(p, plot);
     if (under > 0) {
-      text_add(&p->out, "<p class=\"soft\">%s <a href=\"#c%d\">%d</a>: ", page_say(p, "Plot under statement", "图见第"), under,
-               under);
+      text_add(&p->out, "<p class=\"soft\">%s <a href=\"#c%d\">%d</a>: ", page_say(p, "Plot under statement", "图见第"),
+               under, under);
       text_escape(&p->out, answer_in(plot, p->language));
       text_put(&p->out, "</p>");
     } else if (plot != NULL && p->drawn_count < 64 && put_plot(p, plot)) {
@@ -149,8 +150,8 @@ static void put_plots(page *p, const cJSON *claim, int id) {
 }
 
 static void put_claim(page *p, const answer_claim *claim) {
-  text_add(&p->out, "<article class=\"claim\" id=\"c%d\"><div class=\"head\"><h3><span class=\"id\">%d</span>", claim->id,
-           claim->id);
+  text_add(&p->out, "<article class=\"claim\" id=\"c%d\"><div class=\"head\"><h3><span class=\"id\">%d</span>",
+           claim->id, claim->id);
   text_escape(&p->out, answer_in(claim->claim, p->language));
   text_put(&p->out, "</h3>");
   page_badge(p, claim->verdict);

@@ -21,7 +21,9 @@ static void put_row(page *p, const cJSON *row, const cJSON *rule, const cJSON *l
 void page_table(page *p) {
   const cJSON *rules = answer_rules_data(), *row, *task;
   const cJSON *tasks = cJSON_GetObjectItemCaseSensitive(rules, "tasks");
-  text_add(&p->out, "<h2>%s</h2>\n<table class=\"first\"><thead><tr><th>%s</th><th>%s</th><th>%s</th><th>%s</th></tr></thead><tbody>\n",
+  text_add(&p->out,
+           "<h2>%s</h2>\n<table "
+           "class=\"first\"><thead><tr><th>%s</th><th>%s</th><th>%s</th><th>%s</th></tr></thead><tbody>\n",
            page_say(p, "Which layer for which task", "什么任务用哪种层"), page_say(p, "task", "任务"),
            page_say(p, "layer", "推荐的层"), page_say(p, "reason", "理由"), page_say(p, "evidence", "证据"));
   cJSON_ArrayForEach(row, cJSON_GetObjectItemCaseSensitive(rules, "table")) {

@@ -10,9 +10,15 @@ const char *page_say(const page *p, const char *english, const char *chinese) {
 }
 
 static const char *unit_in(const char *unit, answer_language language) {
-  static const char *const words[][2] = {{"points", "个百分点"}, {"mIoU points", "mIoU 点"}, {"times", "倍"},
-                                         {"elements", "个元素"}, {"pairs", "对"},          {"nats", "nat"},
-                                         {"layers", "种层"},     {"cells", "格"},          {"standard deviations", "个标准差"}};
+  static const char *const words[][2] = {{"points", "个百分点"},
+                                         {"mIoU points", "mIoU 点"},
+                                         {"times", "倍"},
+                                         {"elements", "个元素"},
+                                         {"pairs", "对"},
+                                         {"nats", "nat"},
+                                         {"layers", "种层"},
+                                         {"cells", "格"},
+                                         {"standard deviations", "个标准差"}};
   for (size_t i = 0; language == ANSWER_ZH && i < sizeof words / sizeof words[0]; i++) {
     if (strcmp(unit, words[i][0]) == 0) return words[i][1];
   }
@@ -60,8 +66,9 @@ void page_criterion(text *out, const answer_outcome *o, answer_language language
   else if (cJSON_IsNumber(most)) text_put(out, zh ? "要求：不超过 " : "wanted: at most ");
   else if (every) text_put(out, zh ? "要求：每个种子都不低于 " : "wanted: at least, with every seed, ");
   else text_put(out, zh ? "要求：不低于 " : "wanted: at least ");
-  double bound = cJSON_IsNumber(near) ? near->valuedouble
-                 : cJSON_IsNumber(most) ? most->valuedouble : answer_number(o->test, "at_least", 0);
+  double bound = cJSON_IsNumber(near)   ? near->valuedouble
+                 : cJSON_IsNumber(most) ? most->valuedouble
+                                        : answer_number(o->test, "at_least", 0);
   put_number(out, bound);
   if (cJSON_IsNumber(near) && !zh) text_put(out, " either way");
 }

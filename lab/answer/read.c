@@ -25,7 +25,8 @@ int answer_save(const char *folder, const char *name, const char *text, size_t s
   char path[ANSWER_PATH], temporary[ANSWER_PATH];
   int length = snprintf(path, sizeof path, "%s/%s", folder, name);
   int longer = snprintf(temporary, sizeof temporary, "%s/%s.part", folder, name);
-  if (length < 0 || longer < 0 || longer >= (int)sizeof temporary) return answer_fail("%s: the name is too long", folder);
+  if (length < 0 || longer < 0 || longer >= (int)sizeof temporary)
+    return answer_fail("%s: the name is too long", folder);
   FILE *file = fopen(temporary, "wb");
   if (file == NULL) return answer_fail("cannot write %s: %s", temporary, strerror(errno));
   bool good = fwrite(text, 1, size, file) == size;
@@ -91,21 +92,23 @@ double answer_number(const cJSON *object, const char *key, double otherwise) {
 static int add_run(answer_runs *runs, const char *path) {
   cJSON *json = answer_read_json(path);
   if (json == NULL) return ANSWER_USAGE;
+  if (strcmp(answer_string(json, "mode"), "tune") == 0) return cJSON_Delete(json), ANSWER_GOOD;
   answer_run run = {.experiment = answer_string(json, "experiment"),
                     .arm = answer_string(json, "arm"),
                     .mode = answer_string(json, "mode"),
                     .seed = (int)answer_number(json, "seed", -1),
                     .json = json};
-  const char *missing = *run.experiment == '\0' ? "experiment"
-                        : *run.arm == '\0'      ? "arm"
-                        : run.seed < 0          ? "seed"
+  const char *missing = *run.experiment == '\0'                                              ? "experiment"
+                        : *run.arm == '\0'                                                   ? "arm"
+                        : run.seed < 0                                                       ? "seed"
                         : !cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(json, "metrics")) ? "metrics"
                         : strcmp(run.mode, "quick") != 0 && strcmp(run.mode, "full") != 0    ? "mode (quick or full)"
                                                                                              : NULL;
   answer_run *grown = missing == NULL ? realloc(runs->at, (size_t)(runs->count + 1) * sizeof *grown) : NULL;
   if (grown == NULL) {
     cJSON_Delete(json);
-    return answer_fail("%s: %s%s", path, missing != NULL ? "has no field " : "no memory", missing != NULL ? missing : "");
+    return answer_fail("%s: %s%s", path, missing != NULL ? "has no field " : "no memory",
+                       missing != NULL ? missing : "");
   }
   runs->at = grown;
   runs->at[runs->count++] = run;

@@ -14,7 +14,8 @@ typedef struct place {
 } place;
 
 static bool metric_of(const place *at, const char *arm, const char *metric, double *value) {
-  const answer_run *run = arm != NULL && metric != NULL ? answer_find_run(at->runs, at->experiment, arm, at->seed) : NULL;
+  const answer_run *run =
+      arm != NULL && metric != NULL ? answer_find_run(at->runs, at->experiment, arm, at->seed) : NULL;
   return run != NULL && answer_metric(run, metric, value);
 }
 

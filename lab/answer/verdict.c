@@ -14,7 +14,8 @@ static const char *const names[ANSWER_VERDICTS] = {"CONFIRMED", "DIRECTION ONLY"
 const char *answer_verdict_name(answer_verdict verdict) { return names[verdict]; }
 
 const char *answer_verdict_text(answer_verdict verdict, answer_language language) {
-  static const char *const chinese[ANSWER_VERDICTS] = {"已证实", "仅方向一致", "未能重现", "被推翻", "仅有文献", "未运行"};
+  static const char *const chinese[ANSWER_VERDICTS] = {"已证实", "仅方向一致", "未能重现",
+                                                       "被推翻", "仅有文献",   "未运行"};
   return language == ANSWER_ZH ? chinese[verdict] : names[verdict];
 }
 
@@ -149,20 +150,46 @@ static int verdicts_of(const answer_results *results, const cJSON *ids, answer_v
 static void judge_claim(const answer_results *results, answer_claim *claim) {
   answer_verdict supporting[MAX_TESTS], against[MAX_TESTS];
   claim->tests_run = 0;
-  int count = verdicts_of(results, cJSON_GetObjectItemCaseSensitive(claim->claim, "tests"), supporting, &claim->tests_run);
-  int others = verdicts_of(results, cJSON_GetObjectItemCaseSensitive(claim->claim, "against"), against, &claim->tests_run);
+  int count =
+      verdicts_of(results, cJSON_GetObjectItemCaseSensitive(claim->claim, "tests"), supporting, &claim->tests_run);
+  int others =
+      verdicts_of(results, cJSON_GetObjectItemCaseSensitive(claim->claim, "against"), against, &claim->tests_run);
   claim->tests = count + others;
   claim->verdict = answer_combine(supporting, count, against, others);
 }
 
 /* ------------------------------------------------------------------------------------------------------ all --- */
 
+/* A test that draws its conclusion only where another one holds. */
+static void apply_condition(const answer_results *results, answer_outcome *o) {
+  const char *needed = answer_string(o->test, "requires");
+  const answer_outcome *other = *needed != '\0' ? answer_find_outcome(results, needed) : NULL;
+  if (other == NULL || other->verdict == ANSWER_CONFIRMED || o->verdict == ANSWER_NOT_RUN) return;
+  if (other->verdict == ANSWER_NOT_RUN) o->verdict = ANSWER_NOT_RUN;
+  else if (o->verdict == ANSWER_CONFIRMED) o->verdict = ANSWER_DIRECTION_ONLY;
+  else if (o->verdict == ANSWER_REFUTED) o->verdict = ANSWER_NOT_REPRODUCED;
+}
+
+/* "processor, BLAS, instruction set", from a string or an object of strings. */
+static void name_machine(const cJSON *machine, char *out, size_t size) {
+  if (cJSON_IsString(machine)) snprintf(out, size, "%s", machine->valuestring);
+  if (!cJSON_IsObject(machine)) return;
+  const cJSON *part;
+  size_t used = 0;
+  out[0] = '\0';
+  cJSON_ArrayForEach(part, machine) {
+    if (!cJSON_IsString(part) || used >= size) continue;
+    used += (size_t)snprintf(out + used, size - used, "%s%s", used > 0 ? ", " : "", part->valuestring);
+  }
+}
+
 static void describe_runs(const answer_runs *runs, answer_results *results) {
   results->runs = runs->count;
   for (int i = 0; i < runs->count; i++) {
-    const char *machine = answer_string(runs->at[i].json, "machine");
     results->seconds += answer_number(runs->at[i].json, "seconds", 0);
-    if (*machine != '\0') snprintf(results->machine, sizeof results->machine, "%s", machine);
+    const cJSON *machine = cJSON_GetObjectItemCaseSensitive(runs->at[i].json, "machine");
+    /* Runs that train name more of the machine than those of E0, which come first. */
+    if (machine != NULL) name_machine(machine, results->machine, sizeof results->machine);
   }
 }
 
@@ -182,6 +209,7 @@ void answer_judge(const cJSON *data, const answer_runs *runs, answer_results *re
     answer_values(runs, outcome);
     answer_judge_test(outcome);
   }
+  for (int i = 0; i < results->outcome_count; i++) apply_condition(results, &results->outcomes[i]);
   cJSON_ArrayForEach(claim, claims) {
     answer_claim *one = &results->claims[results->claim_count++];
     one->claim = claim;

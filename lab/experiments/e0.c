@@ -62,7 +62,7 @@ double e0_distance(const float *a, const float *b, int n) {
 
 /* ------------------------------------------------------------------------------------------------ run files --- */
 
-static void name_machine(char *out, size_t size) {
+static void add_machine(cJSON *json) {
   char model[96] = "";
   struct utsname system = {0};
   FILE *info = fopen("/proc/cpuinfo", "r");
@@ -71,8 +71,9 @@ static void name_machine(char *out, size_t size) {
   }
   if (info != NULL) fclose(info);
   uname(&system);
-  snprintf(out, size, "%s, %s %s, %s", model[0] != '\0' ? model : "processor unknown", system.sysname, system.machine,
-           norma_isa());
+  cJSON *machine = cJSON_AddObjectToObject(json, "machine");
+  cJSON_AddStringToObject(machine, "processor", model[0] != '\0' ? model : system.machine);
+  cJSON_AddStringToObject(machine, "isa", norma_isa());
 }
 
 static int make_folder(char *path, size_t size, const char *folder) {
@@ -100,9 +101,7 @@ static int save(const char *folder, int seed, const char *content) {
 }
 
 static char *to_json(const e0_state *e0, const char *mode, int seed, double seconds) {
-  char machine[256];
   cJSON *json = cJSON_CreateObject(), *metrics;
-  name_machine(machine, sizeof machine);
   cJSON_AddStringToObject(json, "experiment", "E0");
   cJSON_AddStringToObject(json, "arm", "exact");
   cJSON_AddNumberToObject(json, "seed", seed);
@@ -112,10 +111,19 @@ static char *to_json(const e0_state *e0, const char *mode, int seed, double seco
   for (int i = 0; i < e0->count; i++) cJSON_AddNumberToObject(metrics, e0->name[i], e0->value[i]);
   cJSON_AddObjectToObject(json, "curves");
   cJSON_AddNumberToObject(json, "seconds", seconds);
-  cJSON_AddStringToObject(json, "machine", machine);
+  add_machine(json);
   char *text = cJSON_Print(json);
   cJSON_Delete(json);
   return text;
+}
+
+void e0_measure(e0_state *e0, int seed) {
+  *e0 = (e0_state){.random = 0x9e3779b97f4a7c15u * (uint64_t)seed};
+  e0_units(e0);
+  e0_batch(e0);
+  e0_layer(e0);
+  e0_spatial(e0);
+  e0_weights(e0);
 }
 
 int e0_run(const char *folder, const char *mode, int seeds) {
@@ -123,12 +131,8 @@ int e0_run(const char *folder, const char *mode, int seeds) {
   int failed = make_folder(path, sizeof path, folder);
   for (int seed = 1; !failed && seed <= seeds; seed++) {
     clock_t start = clock();
-    e0_state e0 = {.random = 0x9e3779b97f4a7c15u * (uint64_t)seed};
-    e0_units(&e0);
-    e0_batch(&e0);
-    e0_layer(&e0);
-    e0_spatial(&e0);
-    e0_weights(&e0);
+    e0_state e0;
+    e0_measure(&e0, seed);
     char *text = to_json(&e0, mode, seed, (double)(clock() - start) / CLOCKS_PER_SEC);
     failed = text != NULL ? save(path, seed, text) : 2;
     cJSON_free(text);

@@ -1,6 +1,6 @@
 /*
- * E0: what the definitions promise, measured on random tensors through norma.h, one number per property. lab/claims.json
- * says what each number must be. e0_units.c asks which elements share statistics, e0_batch.c, e0_layer.c and
+ * E0: what the definitions promise, measured on random tensors through norma.h, one number per property.
+ * lab/claims.json says what each number must be. e0_units.c asks which elements share statistics, e0_batch.c, e0_layer.c and
  * e0_spatial.c what the layers do, e0_weights.c what scaling and shifting of weights does; e0.c runs them and writes.
  */
 #ifndef NORMA_LAB_E0_H
@@ -21,6 +21,9 @@ typedef struct e0_state {
 
 /* Runs E0 with seeds 1 to `seeds` and writes FOLDER/runs/E0/exact.seedN.json. 0, or 2 after one line on stderr. */
 int e0_run(const char *folder, const char *mode, int seeds);
+
+/* All properties with one seed. */
+void e0_measure(e0_state *e0, int seed);
 
 void e0_set(e0_state *e0, const char *name, double value);
 /* Standard normal numbers times `deviation` plus `mean`. */

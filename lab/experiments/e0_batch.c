@@ -52,8 +52,8 @@ static void running(e0_state *e0) {
   e0_fill(e0, x, ELEMENTS, 3, 2);
   norma_forward_args args = {.size = sizeof args, .layer = &layer, .x = x, .y = trained, .moments = moments};
   e0_must(norma_forward(&args, &error), &error);
-  norma_running_args update = {.size = sizeof update, .channels = C, .moments = moments, .running_mean = mean,
-                               .running_var = var};
+  norma_running_args update = {
+      .size = sizeof update, .channels = C, .moments = moments, .running_mean = mean, .running_var = var};
   e0_must(norma_running_update(&update, &error), &error);
   for (int c = 0; c < C; c++) {
     double exact_mean, biased;
@@ -65,7 +65,8 @@ static void running(e0_state *e0) {
   e0_given(&layer, x, evaluated, mean, var);
   e0_set(e0, "bn_train_eval_difference", e0_distance(trained, evaluated, ELEMENTS));
 
-  norma_fold_args fold = {.size = sizeof fold, .layer = &layer, .mean = mean, .var = var, .scale = scale, .shift = shift};
+  norma_fold_args fold = {
+      .size = sizeof fold, .layer = &layer, .mean = mean, .var = var, .scale = scale, .shift = shift};
   e0_must(norma_fold(&fold, &error), &error);
   for (int i = 0; i < ELEMENTS; i++) {
     int c = i / S % C;
@@ -126,7 +127,8 @@ static void fold_forward(e0_state *e0) {
   e0_fill(e0, weight, OUT * D, 0, 1);
   for (int d = 0; d < D; d++) var[d] = (float)(1 + fabs(e0_normal(e0)));
   e0_given(&layer, x, y, mean, var);
-  norma_fold_args fold = {.size = sizeof fold, .layer = &layer, .mean = mean, .var = var, .scale = scale, .shift = shift};
+  norma_fold_args fold = {
+      .size = sizeof fold, .layer = &layer, .mean = mean, .var = var, .scale = scale, .shift = shift};
   e0_must(norma_fold(&fold, &error), &error);
   for (int i = 0; i < ROWS * OUT; i++) {
     const float *w = weight + i % OUT * D, *in = x + i / OUT * D, *normalized = y + i / OUT * D;
@@ -150,13 +152,23 @@ static void defaults(e0_state *e0) {
   make_layer(&layer);
   e0_fill(e0, x, ELEMENTS, 3, 2);
   e0_norm(&layer, x, plain, NULL, NULL);
-  norma_forward_args args = {.size = sizeof args, .layer = &layer, .x = x, .y = named, .weight = ones, .bias = zeros,
-                             .eps = 1e-5, .moments = moments};
+  norma_forward_args args = {.size = sizeof args,
+                             .layer = &layer,
+                             .x = x,
+                             .y = named,
+                             .weight = ones,
+                             .bias = zeros,
+                             .eps = 1e-5,
+                             .moments = moments};
   e0_must(norma_forward(&args, &error), &error);
   double difference = e0_distance(plain, named, ELEMENTS);
   for (int i = 0; i < 2; i++) {
-    norma_running_args update = {.size = sizeof update, .momentum = i == 0 ? 0 : 0.1, .channels = C, .moments = moments,
-                                 .running_mean = state[2 * i], .running_var = state[2 * i + 1]};
+    norma_running_args update = {.size = sizeof update,
+                                 .momentum = i == 0 ? 0 : 0.1,
+                                 .channels = C,
+                                 .moments = moments,
+                                 .running_mean = state[2 * i],
+                                 .running_var = state[2 * i + 1]};
     e0_must(norma_running_update(&update, &error), &error);
   }
   difference += e0_distance(state[0], state[2], C) + e0_distance(state[1], state[3], C);

@@ -106,8 +106,8 @@ static void adain(e0_state *e0, const norma_layer *instance, float *x, float *y)
   norma_error error;
   e0_fill(e0, x, ELEMENTS, 0, 1);
   e0_fill(e0, style, ELEMENTS, 2, 3);
-  norma_adain_args args = {.size = sizeof args, .content_layer = instance, .style_layer = instance, .content = x,
-                           .style = style, .y = y};
+  norma_adain_args args = {
+      .size = sizeof args, .content_layer = instance, .style_layer = instance, .content = x, .style = style, .y = y};
   e0_must(norma_adain(&args, &error), &error);
   for (int m = 0; m < MAPS; m++) {
     double mean, deviation, style_mean, style_deviation;
