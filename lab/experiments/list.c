@@ -3,6 +3,6 @@
 
 #include "experiment.h"
 
-extern const experiment e1, e2, e5, e7;
+extern const experiment e0, e1, e2, e5, e7;
 
-const experiment *const experiments[] = {&e1, &e2, &e5, &e7, NULL};
+const experiment *const experiments[] = {&e0, &e1, &e2, &e5, &e7, NULL};
