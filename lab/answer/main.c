@@ -107,7 +107,7 @@ static int report(const options *o, const cJSON *data) {
   answer_runs runs;
   answer_results results;
   int failed = make_folder(o->out);
-  if (!failed && o->exact) failed = e0_run(o->out, "full", 3);
+  if (!failed && o->exact) failed = e0_run(o->out, 3);
   if (failed || (failed = answer_read_runs(o->out, &runs))) return failed;
   answer_judge(data, &runs, &results);
   failed = write_results(o->out, &results);

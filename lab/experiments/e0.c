@@ -100,6 +100,21 @@ static int save(const char *folder, int seed, const char *content) {
   return fprintf(stderr, "E0: cannot write %s: %s\n", path, strerror(errno)), 2;
 }
 
+/* The properties are the same in both modes; a file of a full run that is written again stays one. */
+static const char *mode_of(const char *folder, int seed) {
+  char path[4200], content[16384];
+  snprintf(path, sizeof path, "%s/exact.seed%d.json", folder, seed);
+  FILE *file = fopen(path, "rb");
+  if (file == NULL) return "quick";
+  content[fread(content, 1, sizeof content - 1, file)] = '\0';
+  fclose(file);
+  cJSON *json = cJSON_Parse(content);
+  const char *mode = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "mode"));
+  bool full = mode != NULL && strcmp(mode, "full") == 0;
+  cJSON_Delete(json);
+  return full ? "full" : "quick";
+}
+
 static char *to_json(const e0_state *e0, const char *mode, int seed, double seconds) {
   cJSON *json = cJSON_CreateObject(), *metrics;
   cJSON_AddStringToObject(json, "experiment", "E0");
@@ -126,14 +141,14 @@ void e0_measure(e0_state *e0, int seed) {
   e0_weights(e0);
 }
 
-int e0_run(const char *folder, const char *mode, int seeds) {
+int e0_run(const char *folder, int seeds) {
   char path[4096];
   int failed = make_folder(path, sizeof path, folder);
   for (int seed = 1; !failed && seed <= seeds; seed++) {
     clock_t start = clock();
     e0_state e0;
     e0_measure(&e0, seed);
-    char *text = to_json(&e0, mode, seed, (double)(clock() - start) / CLOCKS_PER_SEC);
+    char *text = to_json(&e0, mode_of(path, seed), seed, (double)(clock() - start) / CLOCKS_PER_SEC);
     failed = text != NULL ? save(path, seed, text) : 2;
     cJSON_free(text);
   }

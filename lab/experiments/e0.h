@@ -20,7 +20,7 @@ typedef struct e0_state {
 } e0_state;
 
 /* Runs E0 with seeds 1 to `seeds` and writes FOLDER/runs/E0/exact.seedN.json. 0, or 2 after one line on stderr. */
-int e0_run(const char *folder, const char *mode, int seeds);
+int e0_run(const char *folder, int seeds);
 
 /* All properties with one seed. */
 void e0_measure(e0_state *e0, int seed);
