@@ -12,7 +12,7 @@ const char *const lab_class_names[SAMPLES] = {"T-shirt", "Trouser", "Pullover", 
 
 static int read_idx(const char *folder, const char *name, int side, unsigned char **items, uint32_t *count) {
   char error[IDX_ERROR];
-  return idx_read(folder, name, side, items, count, error) ? EXIT_GOOD : lab_fail("%s", error);
+  return idx_read(folder, name, side, 0, items, count, error) ? EXIT_GOOD : lab_fail("%s", error);
 }
 
 static int choose(const char *folder, const unsigned char *pixels, uint32_t pictures_count, const unsigned char *labels,

@@ -80,10 +80,12 @@ static bool read_header(const idx_file *f, int side, uint32_t *count) {
   return true;
 }
 
-static bool read_items(const idx_file *f, int side, unsigned char **items, uint32_t *count) {
+static bool read_items(const idx_file *f, int side, uint32_t most, unsigned char **items, uint32_t *count) {
   if (!read_header(f, side, count)) {
     return false;
   }
+  bool part = most > 0 && most < *count;
+  *count = part ? most : *count;
   unsigned length = *count * (unsigned)(side > 0 ? side * side : 1);
   unsigned char beyond;
   *items = malloc(length);
@@ -94,14 +96,14 @@ static bool read_items(const idx_file *f, int side, unsigned char **items, uint3
   if (got != (int)length) {
     return bad_read(f, got);
   }
-  got = gzread(f->stream, &beyond, 1);
+  got = part ? 0 : gzread(f->stream, &beyond, 1);
   if (got < 0) {
     return bad_read(f, got);
   }
   return got == 0 || fail(f->error, "%s: longer than the %u items it says it has", f->path, *count);
 }
 
-bool idx_read(const char *folder, const char *name, int side, unsigned char **items, uint32_t *count,
+bool idx_read(const char *folder, const char *name, int side, uint32_t most, unsigned char **items, uint32_t *count,
               char error[IDX_ERROR]) {
   char path[4096];
   *items = NULL;
@@ -113,7 +115,7 @@ bool idx_read(const char *folder, const char *name, int side, unsigned char **it
     return fail(error, "%s: cannot be read; it is in Debian's package %s (apt-get install %s)", path, IDX_PACKAGE,
                 IDX_PACKAGE);
   }
-  bool good = read_items(&f, side, items, count);
+  bool good = read_items(&f, side, most, items, count);
   gzclose(f.stream);
   if (!good) {
     free(*items);

@@ -13,9 +13,10 @@ enum { IDX_SIDE = 28, IDX_ERROR = 4600 };
 const char *idx_folder(void);
 extern const char *const idx_standard_folder;
 
-/* Reads FOLDER/NAME whole, so that zlib compares its checksum: `count` items of `side` x `side` bytes (labels: side 0).
- * free(*items). False: `error` is one line that says what is wrong and what to do. */
-bool idx_read(const char *folder, const char *name, int side, unsigned char **items, uint32_t *count,
+/* Reads FOLDER/NAME: `count` items of `side` x `side` bytes (labels: side 0). The whole file, so that zlib compares its
+ * checksum, or if most > 0 not more than the first `most` items, in less time. free(*items). False: `error` is one line
+ * that says what is wrong and what to do. */
+bool idx_read(const char *folder, const char *name, int side, uint32_t most, unsigned char **items, uint32_t *count,
               char error[IDX_ERROR]);
 
 #endif

@@ -199,13 +199,15 @@ void judge(const training *t, const pictures *test, const char *name, const char
     phase phase;
   } phases[] = {{"_running", RUNNING}, {"_precise", PRECISE}, {"_batch", BATCH}};
   char full[80];
+  bool accuracy = strncmp(name, "accuracy", strlen("accuracy")) == 0;
   double error = test_error(t->net, test, 32, RUNNING, rows);
   snprintf(full, sizeof full, "%s%s", name, suffix);
-  result_metric(result, full, error);
+  result_metric(result, full, accuracy ? 100 - error : error);
   for (int i = 0; i < 3 && net_has_batch_norm(t->net); i++) {
     int batch = phases[i].phase == BATCH ? t->batch : 32;
     snprintf(full, sizeof full, "%s%s%s", name, phases[i].name, suffix);
-    result_metric(result, full, i == 0 ? error : test_error(t->net, test, batch, phases[i].phase, rows));
+    error = test_error(t->net, test, batch, phases[i].phase, rows);
+    result_metric(result, full, accuracy ? 100 - error : error);
   }
 }
 

@@ -36,7 +36,7 @@ tensor picture_batch(const pictures *set, const int32_t *indices, int count, int
 double test_error(layer *net, const pictures *set, int batch, phase phase, int rows);
 /* Lets PreciseBN see 2,048 training pictures. */
 void gather_statistics(const training *t);
-/* Metric NAME, and for a net with batch norm NAME_running, NAME_precise and NAME_batch (batches of t->batch). After
+/* Metric NAME (an error; an accuracy if it begins with that word), and for a net with batch norm NAME_running, NAME_precise and NAME_batch (batches of t->batch). After
  * gather_statistics. `suffix` ("" or "_long") ends each name. */
 void judge(const training *t, const pictures *test, const char *name, const char *suffix, int rows, result *result);
 

@@ -8,7 +8,7 @@
 
 #include "../data/idx.h"
 
-enum { TRAINING_COUNT = 60000, VALIDATION_COUNT = 2000, CLASSES = 10 };
+enum { TRAINING_COUNT = 60000, VALIDATION_COUNT = 2000, TEST_COUNT = 10000, CLASSES = 10 };
 
 /* Of the training set. */
 static const double fashion_mean = 0.2860, fashion_deviation = 0.3530;
@@ -62,17 +62,20 @@ pictures fashion_load(const char *data, part part, int64_t count, int side, bool
   if (folder == NULL) {
     engine_die("%s", fashion_missing(data));
   }
-  if (!idx_read(folder, test ? "t10k-images-idx3-ubyte.gz" : "train-images-idx3-ubyte.gz", IDX_SIDE, &pixels,
-                &pixel_count, error) ||
-      !idx_read(folder, test ? "t10k-labels-idx1-ubyte.gz" : "train-labels-idx1-ubyte.gz", 0, &labels, &label_count,
-                error)) {
+  int64_t first = part == VALIDATION ? TRAINING_COUNT - VALIDATION_COUNT : 0;
+  int64_t room = test ? TEST_COUNT : part == VALIDATION ? VALIDATION_COUNT : TRAINING_COUNT - VALIDATION_COUNT;
+  if (count > room) {
+    engine_die("%lld pictures wanted, there are %lld", (long long)count, (long long)room);
+  }
+  if (!idx_read(folder, test ? "t10k-images-idx3-ubyte.gz" : "train-images-idx3-ubyte.gz", IDX_SIDE,
+                (uint32_t)(first + count), &pixels, &pixel_count, error) ||
+      !idx_read(folder, test ? "t10k-labels-idx1-ubyte.gz" : "train-labels-idx1-ubyte.gz", 0,
+                (uint32_t)(first + count), &labels, &label_count, error)) {
     engine_die("%s", error);
   }
-  int64_t first = part == VALIDATION ? TRAINING_COUNT - VALIDATION_COUNT : 0;
-  int64_t room = part == TRAINING ? TRAINING_COUNT - VALIDATION_COUNT : (int64_t)pixel_count - first;
-  if (pixel_count != label_count || pixel_count < (test ? 10000 : TRAINING_COUNT) || count > room) {
+  if (pixel_count < first + count || label_count < first + count) {
     engine_die("%s: %u pictures and %u labels, expected %d of each", folder, pixel_count, label_count,
-               test ? 10000 : TRAINING_COUNT);
+               test ? TEST_COUNT : TRAINING_COUNT);
   }
   pictures p = {.count = count, .channels = 1, .side = side};
   p.pixels = engine_alloc((size_t)(count * side * side) * sizeof(real));

@@ -17,7 +17,7 @@ static void time_text(double seconds, char *text, size_t size) {
 /* Estimates are for one machine; what has finished says how this one differs. */
 static double seconds_left(const progress *p, double estimated) {
   double scale = p->estimated_done > 0 ? p->measured_done / p->estimated_done : 1;
-  return estimated * scale / p->jobs;
+  return estimated > 0 ? estimated * scale / p->jobs : 0;
 }
 
 static void clear_line(const progress *p) {
