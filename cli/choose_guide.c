@@ -62,6 +62,10 @@ static void print_rules(void) {
   }
 }
 
+static void print_figure(const char *figure, void *count) {
+  printf("%s%s", (*(int *)count)++ > 0 ? "; " : " Measured: ", figure);
+}
+
 static void print_statements(const char *title, const cJSON *ids) {
   const cJSON *id;
   printf("\n%s:\n\n", title);
@@ -70,7 +74,9 @@ static void print_statements(const char *title, const cJSON *ids) {
     const cJSON *paper = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(claim, "paper"), 0);
     printf("- %d, **%s**: \"%s\"", id->valueint, choose_verdict(id->valueint), choose_string(claim, "en"));
     if (*choose_string(claim, "note_en") != '\0') printf(" %s", choose_string(claim, "note_en"));
-    printf(" Published: %s (%s).\n", choose_string(paper, "en"), choose_string(paper, "cite"));
+    int count = 0;
+    choose_figures(claim, print_figure, &count);
+    printf("%s Published: %s (%s).\n", count > 0 ? "." : "", choose_string(paper, "en"), choose_string(paper, "cite"));
   }
 }
 

@@ -113,7 +113,7 @@ static void put_experiments(page *p) {
           "方向不对或没有差别。被推翻：在 95 % 置信度下结论相反。小网络、小图像能验证方向，不能验证 ImageNet 的具体"
           "数字。± 是各种子之间的标准差，n 是种子数。"));
   for (int i = 0; i <= 17; i++) {
-    char name[8];
+    char name[16];
     int seeds[ANSWER_SEEDS];
     snprintf(name, sizeof name, "E%d", i);
     const char *mode = answer_mode(p->runs, name);
