@@ -73,7 +73,8 @@ static int unknown_task(const char *name) {
       nearest = task;
     }
   }
-  if (cli_distance(name, choose_string(nearest, "id")) <= 3) {
+  /* At most half the letters differ: "x" is no misspelt "gan". */
+  if (2 * cli_distance(name, choose_string(nearest, "id")) <= (int)strlen(choose_string(nearest, "id"))) {
     return cli_fail("--task is \"%s\"; did you mean %s?", name, choose_string(nearest, "id"));
   }
   return cli_fail("--task is \"%s\"; norma choose --tasks lists the tasks", name);

@@ -54,8 +54,8 @@ void chart_close(text *out, const chart *c) {
     text_put(out, "<ul class=\"legend\">");
     for (int i = 0; i < c->count; i++) {
       if (c->series[i].count == 0) continue;
-      text_add(out, "<li><svg viewBox=\"0 0 26 14\" width=\"26\" height=\"14\"><path class=\"l s%d\" d=\"M0 7h26\"/>",
-               i);
+      text_add(out, "<li><svg viewBox=\"0 0 26 14\" width=\"26\" height=\"14\"><path class=\"l%s s%d\" d=\"M0 7h26\"/>",
+               c->series[i].level ? " level" : "", i);
       if (!c->series[i].level) chart_marker(out, i, 13, 7);
       text_put(out, "</svg>");
       text_escape(out, c->series[i].name);

@@ -96,34 +96,6 @@ static void put_machine(page *p) {
   text_put(&p->out, "</p>\n");
 }
 
-/* Which experiments were run, and how. */
-static void put_experiments(page *p) {
-  text_add(
-      &p->out, "<h2>%s</h2>\n<p>%s</p>\n<ul>", page_say(p, "How the verdicts are made", "判定方法"),
-      page_say(
-          p,
-          "The criteria were written down before the runs (lab/claims.json). Arms are compared seed by seed. "
-          "Confirmed: the mean difference reaches the value that was wanted, and with 95 % confidence (one-sided t) "
-          "differs from zero, with at least 3 seeds. Direction only: it points the right way, but one of the "
-          "two fails. Not reproduced: it does not. Refuted: with 95 % confidence the opposite holds. A small "
-          "network on small pictures can confirm a direction; it cannot verify a figure of ImageNet. "
-          "± is the standard deviation over seeds, n their number.",
-          "判据在运行之前就写在 lab/claims.json 里。各方案按同一随机种子成对比较。已证实：平均差达到要求，且在 "
-          "95 % 置信度（单侧 t 检验）下不为零，种子不少于 3 个。仅方向一致：方向对，但两者之一不满足。未能重现："
-          "方向不对或没有差别。被推翻：在 95 % 置信度下结论相反。小网络、小图像能验证方向，不能验证 ImageNet 的具体"
-          "数字。± 是各种子之间的标准差，n 是种子数。"));
-  for (int i = 0; i <= 17; i++) {
-    char name[16];
-    int seeds[ANSWER_SEEDS];
-    snprintf(name, sizeof name, "E%d", i);
-    const char *mode = answer_mode(p->runs, name);
-    if (mode == NULL) continue;
-    text_add(&p->out, page_say(p, "<li>%s: %s mode, %d seeds</li>", "<li>%s：%s 模式，%d 个种子</li>"), name, mode,
-             answer_seeds(p->runs, name, seeds));
-  }
-  text_put(&p->out, "</ul>\n");
-}
-
 int page_write(const char *folder, const cJSON *data, const answer_runs *runs, const answer_results *results,
                answer_language language) {
   page p = {.folder = folder, .data = data, .runs = runs, .results = results, .language = language};
@@ -133,7 +105,7 @@ int page_write(const char *folder, const cJSON *data, const answer_runs *runs, c
   page_table(&p);
   put_machine(&p);
   page_claims(&p);
-  put_experiments(&p);
+  page_experiments(&p);
   text_put(&p.out, "</body>\n</html>\n");
   int failed = answer_save(folder, "index.html", p.out.at, p.out.size);
   text_free(&p.out);

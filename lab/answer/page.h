@@ -32,6 +32,7 @@ void page_badge(page *p, answer_verdict verdict);
 void page_reference(page *p, int claim);
 void page_table(page *p);
 void page_claims(page *p);
+void page_experiments(page *p);
 /* "12.3 ± 0.4 points, n = 3" */
 void page_figure(text *out, const answer_outcome *o, answer_language language);
 /* "at least 15", what the criterion wants */

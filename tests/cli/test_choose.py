@@ -219,6 +219,7 @@ def test_bad_answers() -> None:
 @pytest.mark.parametrize("words, message", [
     ("", "--task is missing; norma choose --tasks lists the tasks"),
     ("--task segmentaton", "did you mean segmentation?"),
+    ("--task x", '--task is "x"; norma choose --tasks lists the tasks'),
     ("--task cooking-with-gas", "norma choose --tasks lists the tasks"),
     ("--task style --model rnn", "--model rnn does not go with --task style; it can be cnn"),
     ("--task llm --model resnet", '--model is "resnet"; cnn, modern-cnn, transformer, rnn or mlp would be right'),

@@ -325,6 +325,19 @@ def test_csv_and_json_agree(full: tuple[str, Path]) -> None:
             assert float(row["mean"]) == pytest.approx(test["mean"])
 
 
+def test_the_scale_of_the_runs_and_what_is_missing_are_said(tmp_path: Path) -> None:
+    for arm, rate in (("a", 0.1), ("b", 0.3)):
+        path = tmp_path / f"runs/E2/{arm}.seed1.json"
+        write_run(tmp_path, "E2", arm, 1, {})
+        run = json.loads(path.read_text())
+        run["config"] = {"parameters": 19810, "steps": 300, "learning_rate": rate, "optimizer": "sgd"}
+        path.write_text(json.dumps(run))
+    report(tmp_path)
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "<li>E2: quick mode, 1 seeds, parameters 19810, steps 300, learning rate 0.1 to 0.3</li>" in text
+    assert "<li>not run: E0, E1, E3, E4," in text
+
+
 def test_nothing_run_is_said_plainly(tmp_path: Path) -> None:
     assert report(tmp_path).returncode == 0
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
