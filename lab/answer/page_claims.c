@@ -57,7 +57,7 @@ static void put_papers(page *p, const cJSON *claim) {
   cJSON_ArrayForEach(paper, cJSON_GetObjectItemCaseSensitive(claim, "paper")) {
     text_put(&p->out, "<li>");
     text_escape(&p->out, answer_in(paper, p->language));
-    text_put(&p->out, ". ");
+    text_put(&p->out, page_say(p, ". ", "。"));
     text_escape(&p->out, answer_string(paper, "cite"));
     text_put(&p->out, " <span class=\"soft\">(");
     text_escape(&p->out, answer_in(cJSON_GetObjectItemCaseSensitive(sure, answer_string(paper, "sure")), p->language));

@@ -84,7 +84,7 @@ void page_experiments(page *p) {
     snprintf(name, sizeof name, "E%d", i);
     const char *mode = answer_mode(p->runs, name);
     if (mode == NULL) continue;
-    text_add(&p->out, page_say(p, "<li>%s: %s mode, %d seeds", "<li>%s：%s 模式，%d 个种子"), name, mode,
+    text_add(&p->out, page_say(p, "<li>%s: %s mode, seeds %d", "<li>%s：%s 模式，种子数 %d"), name, mode,
              answer_seeds(p->runs, name, seeds));
     put_scale(p, name);
     text_put(&p->out, "</li>");

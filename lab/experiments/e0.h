@@ -1,7 +1,8 @@
 /*
  * E0: what the definitions promise, measured on random tensors through norma.h, one number per property.
- * lab/claims.json says what each number must be. e0_units.c asks which elements share statistics, e0_batch.c, e0_layer.c
- * and e0_spatial.c what the layers do, e0_weights.c what scaling and shifting of weights does; e0.c runs them and writes.
+ * lab/claims.json says what each number must be. e0_units.c asks which elements share statistics; e0_batch.c,
+ * e0_layer.c and e0_spatial.c ask what the layers do, e0_weights.c what scaling and shifting of weights does; e0.c runs
+ * them all and writes.
  */
 #ifndef NORMA_LAB_E0_H
 #define NORMA_LAB_E0_H

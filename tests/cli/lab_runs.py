@@ -4,13 +4,22 @@ from __future__ import annotations
 import json
 import math
 import random
+import subprocess
 from pathlib import Path
 from typing import Any
+
+from oracle import NORMA
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = json.loads((ROOT / "lab/claims.json").read_text(encoding="utf-8"))
 
+REPORT = Path(NORMA).parent / "norma-report"
+
 Arms = dict[str, dict[str, dict[str, float | None]]]
+
+
+def report(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([REPORT, "--out", folder, *arguments], capture_output=True, text=True, timeout=60)
 
 
 def write_run(folder: Path, experiment: str, arm: str, seed: int, metrics: dict[str, Any], mode: str = "quick",
