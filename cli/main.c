@@ -19,6 +19,7 @@ static const struct {
     {"bench", command_bench, "time the library beside a bare pass over memory"},
     {"check", command_check, "compare the library with its reference"},
     {"explain", command_explain, "what a layer shares, and its traps"},
+    {"lab", command_lab, "train small networks and test what is said of the layers"},
     {"picture", command_picture, "draw which elements share a mean"},
     {"version", command_version, "version, compiler and instruction set"},
 };
