@@ -115,7 +115,7 @@ struct layer {
   int child_count;
   void *buffers[LAYER_BUFFERS];
   size_t buffer_bytes[LAYER_BUFFERS];
-  tensor x;       /* what forward saw */
+  tensor x, y;    /* what the last forward saw and returned */
   bool no_dx;     /* the input needs no gradient: backward may return anything (set it on a net's first layer) */
 };
 
@@ -140,6 +140,7 @@ double gradient_norm(layer *l);
 void params_read(layer *l, real *out);
 void params_write(layer *l, const real *in);
 void gradients_read(layer *l, real *out);
+void gradients_write(layer *l, const real *in);
 
 /* Structure. They take the children into their possession. */
 layer *sequence(int count, ...);                               /* of layer * */
@@ -179,6 +180,7 @@ typedef struct norm_spec {
   norm_kind kind;
   int groups;       /* of NORM_GROUP; if that is 0: */
   int group_size;   /* channels per group */
+  bool interleaved; /* of NORM_GROUP: channel c is in group c mod groups, instead of groups of neighbours */
   int ghost;        /* of NORM_BATCH: samples that share statistics, while the batch may be larger; 0: all */
   bool frozen;      /* of NORM_BATCH: TRAIN too uses the running statistics and leaves them */
   bool relu;        /* max(0, .) after it */

@@ -43,7 +43,8 @@ real *layer_reals(layer *l, int slot, int64_t count) { return layer_buffer(l, sl
 
 tensor forward(layer *l, tensor x, phase phase) {
   l->x = x;
-  return l->kind->forward(l, x, phase);
+  l->y = l->kind->forward(l, x, phase);
+  return l->y;
 }
 
 tensor backward(layer *l, tensor dy) { return l->kind->backward(l, dy); }
@@ -141,6 +142,14 @@ static void write_visit(layer *l, void *context) {
   }
 }
 
+static void write_gradient_visit(layer *l, void *context) {
+  tally *t = context;
+  for (int i = 0; i < l->param_count; i++) {
+    memcpy(l->params[i].grad, t->in, (size_t)l->params[i].count * sizeof(real));
+    t->in += l->params[i].count;
+  }
+}
+
 static void gradient_visit(layer *l, void *context) {
   tally *t = context;
   for (int i = 0; i < l->param_count; i++) {
@@ -154,6 +163,8 @@ void params_read(layer *l, real *out) { layer_visit(l, read_visit, &(tally){.out
 void params_write(layer *l, const real *in) { layer_visit(l, write_visit, &(tally){.in = in}); }
 
 void gradients_read(layer *l, real *out) { layer_visit(l, gradient_visit, &(tally){.out = out}); }
+
+void gradients_write(layer *l, const real *in) { layer_visit(l, write_gradient_visit, &(tally){.in = in}); }
 
 /* -------------------------------------------------------------------------------------------------- structure --- */
 

@@ -91,6 +91,10 @@ static void make_layers(norm_layer *n, tensor x) {
     case NORM_GROUP:
       pattern = image ? "n (g [k]) [h w]" : x.ndim == 3 ? "n t (g [k])" : "n (g [k])";
       affine = "(g k)";
+      if (n->spec.interleaved && image) {
+        pattern = "n ([k] g) [h w]";
+        affine = "(k g)";
+      }
       snprintf(sizes, sizeof sizes, n->spec.groups > 0 ? "g=%d" : "k=%d",
                n->spec.groups > 0 ? n->spec.groups : n->spec.group_size);
       break;

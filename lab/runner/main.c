@@ -177,6 +177,11 @@ static int run_all(const options *o) {
   if (p.kept > 0) {
     printf("%d finished runs in %s/runs are kept; --fresh runs them again\n", p.kept, o->out);
   }
+  char folder[PATH_SIZE];
+  snprintf(folder, sizeof folder, "%s/runs/", o->out);
+  if (!make_folders(folder)) {
+    return EXIT_USAGE;
+  }
   if (p.count > 0) {
     printf("%d runs, %d at a time; seed N of one arm has the data order and the first weights of seed N of another\n",
            p.count, o->jobs);

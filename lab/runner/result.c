@@ -109,8 +109,7 @@ void result_free(result *r) {
   free(r);
 }
 
-/* The folders above a file. */
-static bool make_folders(const char *path) {
+bool make_folders(const char *path) {
   char folder[PATH_SIZE];
   snprintf(folder, sizeof folder, "%s", path);
   for (char *slash = strchr(folder + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {

@@ -70,6 +70,8 @@ int child_run(const options *o);
 result *result_new(const run *r);
 int result_write(result *r, const char *path, double seconds);
 void result_free(result *r);
+/* Makes the folders above a file; false after one line on stderr. */
+bool make_folders(const char *path);
 /* What a result file says: false if there is none or if another program or mode wrote it. */
 bool result_is_of(const char *path, const char *mode);
 /* The mode of a result file; "" if it cannot be read. */

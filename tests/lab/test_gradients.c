@@ -172,6 +172,30 @@ static void test_norms(void **state) {
   }
 }
 
+/* Groups of neighbours and interleaved groups are one function under another numbering of the channels. */
+static void test_interleaved_groups(void **state) {
+  (void)state;
+  rng r = rng_new(8, 0);
+  norm_spec spec = spec_of("gn2");
+  layer *plain = norm(spec, 6);
+  spec.interleaved = true;
+  layer *other = norm(spec, 6);
+  real x[2 * 6 * 5], renumbered[2 * 6 * 5];
+  for (int i = 0; i < 60; i++) {
+    int channel = i / 5 % 6;
+    x[i] = rng_normal(&r);
+    renumbered[(i / 30 * 6 + channel % 3 * 2 + channel / 3) * 5 + i % 5] = x[i];
+  }
+  tensor a = forward(plain, tensor4(x, 2, 6, 1, 5), TRAIN), b = forward(other, tensor4(renumbered, 2, 6, 1, 5), TRAIN);
+  for (int i = 0; i < 60; i++) {
+    int channel = i / 5 % 6;
+    real there = b.at[(i / 30 * 6 + channel % 3 * 2 + channel / 3) * 5 + i % 5];
+    assert_true(fabs(a.at[i] - there) < 1e-12 && fabs(a.at[i]) > 0);
+  }
+  layer_free(plain);
+  check_layer("interleaved groups", other, image(4, 6, 3, 5), TRAIN, NUMBERS);
+}
+
 static void test_structure(void **state) {
   (void)state;
   rng r = rng_new(3, 0);
@@ -240,6 +264,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_conv),      cmocka_unit_test(test_sizes), cmocka_unit_test(test_features),
       cmocka_unit_test(test_norms),     cmocka_unit_test(test_nets),  cmocka_unit_test(test_structure),
-      cmocka_unit_test(test_lstm),      cmocka_unit_test(test_losses)};
+      cmocka_unit_test(test_lstm),      cmocka_unit_test(test_losses),
+      cmocka_unit_test(test_interleaved_groups)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
