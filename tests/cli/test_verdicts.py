@@ -3,13 +3,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import lab_runs
-from lab_runs import CLAIMS, ROOT, report, write_run
+from lab_runs import CLAIMS, REPORT, ROOT, report, write_run
 
 
 # --------------------------------------------------------------------------------------------- the data itself ---
@@ -45,17 +46,36 @@ def test_every_test_is_used_and_can_be_computed() -> None:
         assert test.get("requires", name) in CLAIMS["tests"], name
 
 
-def test_named_arms_are_those_of_the_experiments() -> None:
-    """Every metric of a test stands in the table of lab/experiments/README.md, where its experiment has a row."""
+def listed_arms() -> dict[str, set[str]]:
+    """What `norma-lab --list` shows: experiment -> arms."""
+    printed = subprocess.run([REPORT.parent / "norma-lab", "--list"], capture_output=True, text=True, timeout=60).stdout
+    arms: dict[str, set[str]] = {}
+    experiment = ""
+    for line in printed.splitlines():
+        if re.match(r"E\d+ ", line):
+            experiment = line.split()[0]
+            arms[experiment] = set()
+        elif line.startswith("    ") and experiment and "seeds:" not in line:
+            arms[experiment] |= {word.rstrip("*") for word in line.split()}
+    return arms
+
+
+def test_named_arms_and_metrics_are_those_of_the_experiments() -> None:
+    """Of every experiment that the lab has: arms as norma-lab lists them, metrics as the experiments' README does."""
+    arms = listed_arms()
     rows = dict(re.findall(r"^\| (E\d+)[^|]*\|(.*)$", (ROOT / "lab/experiments/README.md").read_text(), re.M))
-    assert {"E1", "E2", "E5"} <= set(rows)
-    for name, test in CLAIMS["tests"].items():
-        row = rows.get(test["experiment"])
-        if row is None or test["experiment"] == "E0":
+    assert {"E0", "E1", "E2", "E5"} <= set(arms) and set(arms) <= set(rows)
+    for name, item in [*CLAIMS["tests"].items(), *CLAIMS["plots"].items()]:
+        experiment = item["experiment"]
+        if experiment == "E0" or experiment not in arms:
             continue
-        for _, metric in lab_runs.terms_of(test):
+        for arm, metric in lab_runs.terms_of(item) + lab_runs.plot_terms(item):
+            assert arm in arms[experiment], f"{name}: {arm}"
             stem = re.sub(r"_(running|precise|batch)\b", "", metric)
-            assert f"`{stem}`" in row or stem == "train_loss_final", f"{name}: {metric}"
+            stem = re.sub(r"_(running|precise|batch)_long", "_long", stem)
+            assert f"`{stem}`" in rows[experiment], f"{name}: {metric}"
+        for series in item.get("series", []):
+            assert series.get("arm", "none") in arms[experiment] | {"none"}, name
 
 
 # ------------------------------------------------------------------------------------------------- verdicts ---
