@@ -11,7 +11,7 @@ enum { WIDTH = 460, HEIGHT = 300, LEFT = 58, RIGHT = 12, TOP = 12, BOTTOM = 48, 
 chart_axis chart_axis_over(double low, double high) {
   double span = high > low ? high - low : fabs(high) > 0 ? fabs(high) : 1;
   double raw = span / 5, power = pow(10, floor(log10(raw))), step = raw / power;
-  step = power * (step <= 1 ? 1 : step <= 2 ? 2 : step <= 5 ? 5 : 10);
+  step = power * (step <= 1.2 ? 1 : step <= 2.4 ? 2 : step <= 6 ? 5 : 10);
   double middle = (low + high) / 2;
   if (high <= low) low = middle - span / 2, high = middle + span / 2;
   return (chart_axis){floor(low / step) * step, ceil(high / step) * step, step, false};
