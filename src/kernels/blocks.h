@@ -66,8 +66,8 @@ NORMA_INLINE const float *load_rest(norma_type type, const void *from, int64_t f
 }
 
 NORMA_INLINE void prefetch_group(norma_type type, const void *from, int64_t first) {
-  const char *at = (const char *)from + first * (type == NORMA_F32 ? 4 : 2);
-  for (int i = 0; i < (type == NORMA_F32 ? 256 : 128); i += 64) __builtin_prefetch(at + i);
+  uintptr_t at = (uintptr_t)from + (uintptr_t)(first * (type == NORMA_F32 ? 4 : 2)); /* may be past the end */
+  for (int i = 0; i < (type == NORMA_F32 ? 256 : 128); i += 64) __builtin_prefetch((const char *)at + i);
 }
 
 /* Where results go. Streaming stores must write whole lines in address order, so what does not fill one waits. */

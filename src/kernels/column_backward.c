@@ -43,7 +43,7 @@ static double pivot_of(const pass *p, int64_t plane, int64_t column) {
 static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t first, int64_t n) {
   double mean[NORMA_COLUMNS], mean_lo[NORMA_COLUMNS], rstd[NORMA_COLUMNS], pivot[NORMA_COLUMNS] = {0};
   double sum[2 * NORMA_COLUMNS];
-  int64_t row = piece * NORMA_STRETCH, rows = norma_smaller(p->plan.rows - row, NORMA_STRETCH);
+  int64_t row = piece * p->plan.stretch, rows = norma_smaller(p->plan.rows - row, p->plan.stretch);
   norma_slopes s = {.mean = mean, .mean_lo = mean_lo, .rstd = rstd, .weight_row = p->weight.row_stride};
   if (p->by_row) {
     int64_t at = norma_walk_offset(&p->row_planes, plane) + norma_walk_offset(&p->row_outer, outer);
@@ -161,11 +161,14 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
 /* ----------------------------------------------------------------------------------------------- the whole pass --- */
 
 size_t norma_column_sums_bytes(const norma_layer *layer) {
-  norma_axes unit = norma_reduction_make(layer, NORMA_UNITS).run, param = norma_reduction_make(layer, NORMA_PARAMS).run;
-  int64_t runs[2] = {norma_axes_length(layer, &unit), norma_axes_length(layer, &param)}, most = 0;
+  static const norma_extent of[2] = {NORMA_UNITS, NORMA_PARAMS};
+  int64_t most = 0;
   for (int i = 0; i < 2; i++) {
-    if (runs[i] == 0) continue;
-    int64_t pieces = (runs[i] + NORMA_STRETCH - 1) / NORMA_STRETCH, count = norma_layer_elements(layer) / runs[i];
+    norma_reduction r;
+    norma_reduction_init(&r, layer, of[i]);
+    int64_t run = norma_axes_length(layer, &r.run);
+    if (run == 0) continue;
+    int64_t pieces = (run + r.stretch - 1) / r.stretch, count = norma_layer_elements(layer) / run;
     if (count * pieces > most) most = count * pieces;
   }
   return (size_t)most * sizeof(norma_partial_sums);

@@ -311,8 +311,8 @@ NORMA_INLINE void backward_group(const norma_slopes *c, bool units, bool weights
   bool given = !c->q;
   quad mean = quad_set(c->mean[0]), mean_lo = quad_set(c->mean_lo[0]), rstd = quad_set(c->rstd[0]);
   quad mean_q = quad_set(given ? 0 : c->q[0]), mean_q_xhat = quad_set(given ? 0 : c->q_xhat[0]);
-  quad weight = quad_set(one_weight(c, 0));
-#pragma GCC unroll 4
+  quad weight = quad_set(one_weight(c, 0)), result[4];
+#pragma GCC unroll 16
   for (int i = 0; i < NORMA_GROUP; i += 4) {
     if (units) rstd = quad_load(c->rstd + at + i);
     if (weights) weight = quad_weights(c, at + i);
@@ -323,9 +323,9 @@ NORMA_INLINE void backward_group(const norma_slopes *c, bool units, bool weights
       quad xhat = quad_xhat(quad_floats(x + i), mean, mean_lo, rstd);
       q = quad_sub(quad_sub(q, mean_q), quad_mul(xhat, mean_q_xhat));
     }
-    quad_narrow(dx + i, quad_mul(q, rstd));
+    result[i / 4 % 4] = quad_mul(q, rstd);
+    if (i % 16 == 12) bad = quads_narrow(dx + i - 12, result[0], result[1], result[2], result[3], bad);
   }
-  for (int i = 0; i < NORMA_GROUP; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(dx + i));
   canonical(bad, dx, NORMA_GROUP);
 }
 
@@ -341,7 +341,8 @@ NORMA_INLINE void backward_rest(const norma_slopes *c, int64_t at, const float *
 }
 
 NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
-                               const void *dy, int64_t n, sink *out, norma_ahead *ahead) {
+                               const void *dy, int64_t n, sink *out, norma_ahead *ahead,
+                               int64_t x_ahead) {
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], result[NORMA_GROUP];
   two_sums s = {quad_set(0), quad_set(0)};
   int64_t i = 0;
@@ -352,6 +353,7 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
       gradients_group(&ahead->slopes, weights, i, load_group(type, ahead->x, i, x_room),
                       load_group(type, ahead->dy, i, dy_room), quad_set(ahead->pivot), &s);
     }
+    if (x_ahead) prefetch_group(type, x, i + x_ahead);
     backward_group(c, units, weights, i, load_group(type, x, i, x_room), load_group(type, dy, i, dy_room), result);
     store_group(type, out, result, NORMA_GROUP);
   }
@@ -366,6 +368,12 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
   if (ahead) sums_end(&s, ahead->sum);
 }
 
+/* Of the next row's unit. */
+NORMA_INLINE void slopes_next(norma_slopes *s) {
+  s->mean += s->unit_row, s->mean_lo += s->unit_row, s->rstd += s->unit_row;
+  if (s->q) s->q += s->unit_row, s->q_xhat += s->unit_row;
+}
+
 NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool units, bool weights,
                                 const norma_rows *rows, bool stream, norma_ahead *ahead) {
   sink out;
@@ -374,8 +382,10 @@ NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool uni
   for (int64_t r = 0; r < rows->rows; r++) {
     sink_row(&out, type, rows, r, stream);
     backward_row(type, &here, units, weights, (const char *)rows->x + r * rows->x_stride * size,
-                 (const char *)rows->dy + r * rows->dy_stride * size, rows->n, &out, ahead);
+                 (const char *)rows->dy + r * rows->dy_stride * size, rows->n, &out, ahead,
+                 rows->x_ahead);
     if (here.weight) here.weight += here.weight_row;
+    if (here.unit_row) slopes_next(&here);
   }
   sink_close(&out);
 }

@@ -3,9 +3,10 @@
 
 #include "columns.h"
 #include "rows.h"
+#include "tiles.h"
 
 static NORMA_TARGET void fence(void) { norma_stream_end(); }
 
-#define NORMA_KERNELS(id, label)                                                                       \
-  const norma_kernels id = {label,        row_moments,    row_forward,      row_gradients,             \
+#define NORMA_KERNELS(id, label)                                                                            \
+  const norma_kernels id = {label,        row_moments,    row_forward,      row_gradients, tile_gradients, \
                             row_backward, column_moments, column_gradients, fence};

@@ -27,6 +27,7 @@ typedef struct norma_rows {
   const void *x, *dy;
   void *y; /* dx in the backward pass */
   int64_t rows, n, x_stride, dy_stride, y_stride;
+  int64_t x_ahead; /* elements from a row of x to one that is read soon; 0: none */
 } norma_rows;
 
 /* What the gradient of x needs beside them, all in float64: dx = ((dy * weight - q) - xhat * q_xhat) * rstd. */
@@ -34,10 +35,20 @@ typedef struct norma_slopes {
   const double *mean, *mean_lo, *rstd;
   const double *q, *q_xhat; /* the means of the unit; NULL: statistics are given, dx = dy * weight * rstd */
   int64_t unit_step;        /* of all five */
+  int64_t unit_row;         /* what is added to them for each further row */
   const float *weight;      /* NULL: 1 */
   int64_t weight_step, weight_row;
   double weight_offset;
 } norma_slopes;
+
+/* Up to 16 rows, each a unit of its own: a quarter of the runs of parameters that are columns. */
+typedef struct norma_tile {
+  const void *x[NORMA_QUARTER], *dy[NORMA_QUARTER];
+  double mean[NORMA_QUARTER], mean_lo[NORMA_QUARTER], rstd[NORMA_QUARTER], pivot[NORMA_QUARTER];
+  const float *weight; /* of each column; NULL: 1 */
+  double weight_offset;
+  int64_t dy_ahead; /* elements from a row of dy to one that is read soon; 0: none */
+} norma_tile;
 
 /* Sums of another stretch of as many elements, taken in the same loop: its loads hide behind the stores. */
 typedef struct norma_ahead {
@@ -58,6 +69,11 @@ typedef struct norma_kernels {
    * sum(q * xhat). The unit is one: unit_step is 0, here and of `ahead`. */
   void (*gradients)(norma_type type, const norma_slopes *slopes, const void *x, const void *dy, int64_t n, double pivot,
                     double sum[2]);
+  /* The same two sums of each row of a tile, columns from .. from + n - 1, n <= NORMA_STRETCH: row_sum[2 r] and
+   * row_sum[2 r + 1]. And for each of these columns the sums of dy and of dy * xhat down the tile are added to `first`
+   * and `second`. */
+  void (*tile_gradients)(norma_type type, const norma_tile *tile, int rows, int64_t from, int64_t n, double *row_sum,
+                         double *first, double *second);
   /* dx of rows, and the gradients of another one */
   void (*backward)(norma_type type, const norma_slopes *slopes, const norma_rows *rows, bool stream,
                    norma_ahead *ahead);
@@ -87,8 +103,6 @@ void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd
 
 /* run_sums.c: whether the weight changes along the runs of a unit; where it does not, a run is summed without it. */
 bool norma_weight_varies(const norma_call *call);
-/* Whether the runs of units and of parameters are the same: then one reading serves both. */
-bool norma_runs_agree(const norma_layer *layer);
 /* Sums of dy and dy * xhat become those of q - pivot and q * xhat, q = dy * weight, n elements. */
 void norma_weigh_run(norma_partial *run, double weight, double n, double pivot);
 /* What dx needs of a unit, from the means of q - pivot and of q * xhat, or from their sums. */
@@ -114,6 +128,9 @@ void norma_params_from(const norma_call *call, const norma_operand *sums);
 void norma_param_pass(const norma_call *call, const norma_saved *saved, void *workspace);
 bool norma_column_params(const norma_call *call, const norma_saved *saved, void *workspace);
 size_t norma_column_sums_bytes(const norma_layer *layer);
+/* layer_backward.c: the whole pass, where units are rows and parameters columns. */
+bool norma_layer_backward(const norma_call *call, const norma_saved *saved, void *workspace);
+size_t norma_layer_backward_bytes(const norma_layer *layer);
 
 /* One column at most this far at a time: the accumulators of a block of columns stay in the first-level cache. */
 enum { NORMA_COLUMNS = 256 };
