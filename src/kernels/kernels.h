@@ -186,9 +186,13 @@ norma_axes norma_memory_order(const norma_layer *layer, const norma_operand *ope
 
 /* fused.c: writes the sum of x and the residual, which is x from here on. */
 void norma_add_residual(norma_call *call);
-/* z becomes y: the activation of z rounded to float32, float64 for float64 data; and dy times the slope there. */
+/* z becomes y: the activation of z rounded to float32, float64 for float64 data; and dy times the
+ * slope there, dz, is rounded to float32 too: so it has few enough bits for exact products with gamma. */
 void norma_activate(const norma_call *call, double *z, int64_t n);
 void norma_times_slope(const norma_call *call, const double *z, double *dy, int64_t n);
+/* dz of one element where float32 arithmetic is the definition; a bias that is absent is -0, a weight 1. */
+float norma_single_dz(const norma_call *call, const norma_saved *saved, double x, double dy, double weight,
+                      double bias);
 /* z of n elements, with the bits that norma_apply_forward has; what is absent is NULL. */
 typedef struct norma_affine {
   const double *x, *mean, *mean_lo, *rstd, *scale;

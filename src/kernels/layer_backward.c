@@ -27,7 +27,7 @@ typedef struct pass {
   const norma_saved *saved;
   shape shape;
   rows_view x, dy, dx;
-  const float *weight;
+  const float *weight, *bias;
   double *pieces;       /* [item][dy or dy xhat][column] */
   double *accumulators; /* [slot][accumulator][dy or dy xhat][column] */
   norma_walk dweight, dbias;
@@ -99,20 +99,37 @@ static char *row_at(const pass *p, const rows_view *v, int64_t run, int64_t row)
 typedef struct tile {
   norma_tile in;
   double q[NORMA_QUARTER], q_xhat[NORMA_QUARTER];
+  float hi[NORMA_QUARTER], lo[NORMA_QUARTER], rstd[NORMA_QUARTER];
+  norma_coefs z; /* where there is an activation */
   int rows;
 } tile;
+
+static void set_z(const pass *p, const norma_saved *saved, tile *t) {
+  for (int r = 0; r < t->rows; r++) norma_coefs_set(&saved[r], &t->hi[r], &t->lo[r], &t->rstd[r]);
+  t->z = (norma_coefs){.hi = t->hi, .lo = t->lo, .rstd = t->rstd, .saved = saved, .unit_row = 1};
+  t->z.weight = p->weight, t->z.bias = p->bias;
+  t->z.weight_step = t->z.bias_step = 1;
+  t->z.weight_offset = (float)p->call->weight_offset;
+  t->z.activation = p->call->activation;
+  t->in.z = &t->z;
+}
 
 static void fill_tile(const pass *p, int64_t run, int64_t row, tile *t) {
   const norma_saved *saved = p->saved + run * p->shape.run + row;
   const char *x = row_at(p, &p->x, run, row), *dy = row_at(p, &p->dy, run, row);
-  double weight = p->weight ? norma_gamma(p->call, p->weight[0]) : 1;
+  double weight = p->weight ? p->weight[0] : 1, gamma = p->weight ? norma_gamma(p->call, weight) : 1;
+  double bias = p->bias ? p->bias[0] : -0.0;
+  t->in.z = NULL;
+  if (p->call->activation) set_z(p, saved, t);
   t->in.weight = p->weight;
   t->in.weight_offset = p->call->weight_offset;
   t->in.dy_ahead = row + NORMA_QUARTER < p->shape.run ? NORMA_QUARTER * p->dy.stride : 0;
   for (int r = 0; r < t->rows; r++) {
     t->in.x[r] = x + r * p->x.stride * p->x.size, t->in.dy[r] = dy + r * p->dy.stride * p->dy.size;
     t->in.mean[r] = saved[r].mean, t->in.mean_lo[r] = saved[r].mean_lo, t->in.rstd[r] = saved[r].rstd;
-    t->in.pivot[r] = norma_load_one(p->call->type, t->in.dy[r], 0, 0) * weight;
+    double x_first = norma_load_one(p->call->type, t->in.x[r], 0, 0);
+    double dy_first = norma_load_one(p->call->type, t->in.dy[r], 0, 0);
+    t->in.pivot[r] = norma_single_dz(p->call, &saved[r], x_first, dy_first, weight, bias) * gamma;
   }
 }
 
@@ -140,6 +157,7 @@ static void write_tile(const pass *p, const tile *t, int64_t run, int64_t row) {
   s.weight = p->weight;
   s.weight_step = 1;
   s.weight_offset = p->call->weight_offset;
+  s.z = t->in.z;
   norma_rows rows = {.x = t->in.x[0], .dy = t->in.dy[0], .y = row_at(p, &p->dx, run, row), .rows = t->rows};
   rows.n = p->shape.width;
   rows.x_stride = p->x.stride, rows.dy_stride = p->dy.stride, rows.y_stride = p->dx.stride;
@@ -238,13 +256,15 @@ bool norma_layer_backward(const norma_call *call, const norma_saved *saved, void
       !view_make(&p, &param, &call->dx, &p.dx))
     return false;
   norma_walk weight = norma_walk_make(call->layer, &param.kept, &call->weight);
+  norma_walk bias = norma_walk_make(call->layer, &param.kept, &call->bias);
   if (weight.data && (weight.count != 1 || weight.stride[0] != 1)) return false;
+  if (bias.data && (bias.count != 1 || bias.stride[0] != 1)) return false;
   /* A few long rows would leave threads without work here; two readings then are better than one. How many a caller's
    * pool has is not known. */
   int threads = call->threads && call->threads->run ? 8 : norma_num_threads();
   int64_t bytes = norma_pass_bytes(call, 3);
   if (2 * p.shape.slots < threads && bytes > 1 << 20) return false;
-  p.weight = (const float *)weight.data;
+  p.weight = (const float *)weight.data, p.bias = (const float *)bias.data;
   p.accumulators = p.pieces + 2 * p.shape.items * p.shape.width;
   p.dweight = norma_walk_make(call->layer, &param.kept, &call->dweight);
   p.dbias = norma_walk_make(call->layer, &param.kept, &call->dbias);

@@ -30,11 +30,10 @@ size_t norma_backward_scratch(const norma_layer *layer) {
 }
 
 void norma_backward_pass(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace) {
-  bool plain = norma_is_single(call) && !call->activation && !call->after.data && !call->dafter.data &&
-               !call->dsum.data;
-  if (plain && norma_layer_backward(call, saved, workspace)) return;
-  if (plain && norma_row_backward(call, saved, means, workspace)) return;
-  if (plain && norma_column_backward(call, saved, means, workspace)) return;
+  bool in_vectors = norma_is_single(call) && !call->after.data && !call->dafter.data && !call->dsum.data;
+  if (in_vectors && norma_layer_backward(call, saved, workspace)) return;
+  if (in_vectors && norma_row_backward(call, saved, means, workspace)) return;
+  if (in_vectors && norma_column_backward(call, saved, means, workspace)) return;
   norma_param_gradients(call, saved);
   if (!call->dx.data && !call->dafter.data) return;
   bool through = call->dx.data && !call->given_var.data; /* through the statistics */

@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-enum { X, DY, DX, WEIGHT };
+enum { X, DY, DX, WEIGHT, BIAS };
 
 typedef struct pass {
   norma_row_plan plan;
@@ -35,6 +35,30 @@ static norma_slopes slopes_of(const pass *b, int64_t unit, const char *weight) {
   return slopes;
 }
 
+/* z of a unit's run, where there is an activation. */
+typedef struct run_z {
+  float hi, lo, rstd;
+  norma_coefs coefs;
+} run_z;
+
+static const norma_coefs *set_z(const pass *b, int64_t unit, int64_t o, int64_t m, run_z *z) {
+  const norma_row_plan *p = &b->plan;
+  if (!p->call->activation) return NULL;
+  norma_coefs_set(&b->saved[unit], &z->hi, &z->lo, &z->rstd);
+  z->coefs = (norma_coefs){.hi = &z->hi, .lo = &z->lo, .rstd = &z->rstd, .saved = &b->saved[unit]};
+  z->coefs.weight = (const float *)norma_row_start(p, WEIGHT, unit, o, m);
+  z->coefs.bias = (const float *)norma_row_start(p, BIAS, unit, o, m);
+  z->coefs.weight_step = p->step[WEIGHT], z->coefs.bias_step = p->step[BIAS];
+  z->coefs.weight_offset = (float)p->call->weight_offset;
+  z->coefs.activation = p->call->activation;
+  return &z->coefs;
+}
+
+static void advance_z(run_z *z, int64_t n) {
+  if (z->coefs.weight) z->coefs.weight += n * z->coefs.weight_step;
+  if (z->coefs.bias) z->coefs.bias += n * z->coefs.bias_step;
+}
+
 /* dx of one run of unit `written` (or none, -1); the sums of the same run of unit `measured` (or none) are added. */
 static void backward_run(const pass *b, int64_t written, int64_t measured, const summer *s, int64_t o, int64_t m,
                          norma_partial *into) {
@@ -43,16 +67,19 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
   norma_rows row = {.rows = 1};
   norma_slopes slopes = {0};
   norma_ahead ahead = {0};
+  run_z z, next_z;
   const char *next_weight = NULL;
   if (written >= 0) {
     row.x = norma_row_start(p, X, written, o, m), row.dy = norma_row_start(p, DY, written, o, m);
     row.y = (char *)norma_row_start(p, DX, written, o, m);
     slopes = slopes_of(b, written, norma_row_start(p, WEIGHT, written, o, m));
+    slopes.z = set_z(b, written, o, m, &z);
   }
   if (measured >= 0) {
     next_weight = norma_row_start(p, WEIGHT, measured, o, m);
     ahead.x = norma_row_start(p, X, measured, o, m), ahead.dy = norma_row_start(p, DY, measured, o, m);
     ahead.slopes = slopes_of(b, measured, b->varies ? next_weight : NULL);
+    ahead.slopes.z = set_z(b, measured, o, m, &next_z);
     ahead.pivot = s->pivot;
   }
   for (int64_t i = 0; i < p->run; i += NORMA_STRETCH) {
@@ -63,12 +90,14 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
       row.x = (const char *)row.x + row.n * p->size, row.dy = (const char *)row.dy + row.n * p->size;
       row.y = (char *)row.y + row.n * p->size;
       if (slopes.weight) slopes.weight += row.n * slopes.weight_step;
+      if (slopes.z) advance_z(&z, row.n);
     }
     if (!ahead.x) continue;
     norma_sum_add(&run.first, (norma_sum){ahead.sum[0], 0});
     norma_sum_add(&run.second, (norma_sum){ahead.sum[1], 0});
     ahead.x = (const char *)ahead.x + row.n * p->size, ahead.dy = (const char *)ahead.dy + row.n * p->size;
     if (ahead.slopes.weight) ahead.slopes.weight += row.n * ahead.slopes.weight_step;
+    if (ahead.slopes.z) advance_z(&next_z, row.n);
   }
   if (measured < 0) return;
   if (isnan(b->saved[measured].rstd)) run.first.hi = run.second.hi = NAN;
@@ -80,8 +109,12 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
 static void start_unit(const pass *b, int64_t unit, summer *s) {
   const norma_row_plan *p = &b->plan;
   s->total = (norma_partial){0};
-  double weight = weight_at(p, norma_row_start(p, WEIGHT, unit, 0, 0));
-  s->pivot = norma_load_one(p->call->type, norma_row_start(p, DY, unit, 0, 0), 0, 0) * weight;
+  norma_type type = p->call->type;
+  const char *weight = norma_row_start(p, WEIGHT, unit, 0, 0), *bias = norma_row_start(p, BIAS, unit, 0, 0);
+  double x = norma_load_one(type, norma_row_start(p, X, unit, 0, 0), 0, 0);
+  double dy = norma_load_one(type, norma_row_start(p, DY, unit, 0, 0), 0, 0);
+  s->pivot = weight_at(p, weight) * norma_single_dz(p->call, &b->saved[unit], x, dy, norma_load_one(NORMA_F32, weight, 0, 1),
+                                                    norma_load_one(NORMA_F32, bias, 0, -0.0));
 }
 
 /* dx of units first .. first + write - 1, and the sums of the `measure` units after them. */
@@ -119,8 +152,8 @@ bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_
   b.means = means;
   b.varies = norma_weight_varies(call);
   b.runs.at = NULL;
-  const norma_operand *const arrays[] = {&call->x, &call->dy, &call->dx, &call->weight};
-  if (!norma_row_plan_make(&b.plan, call, arrays, 3, 1)) return false;
+  const norma_operand *const arrays[] = {&call->x, &call->dy, &call->dx, &call->weight, &call->bias};
+  if (!norma_row_plan_make(&b.plan, call, arrays, 3, 2)) return false;
   if (call->weight.data && b.plan.step[WEIGHT] != (b.varies ? 1 : 0)) return false;
   b.plan.stream = call->dx.data && norma_streams(call);
   bool params = call->dweight.data || call->dbias.data, together = norma_runs_agree(call->layer);

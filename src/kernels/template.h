@@ -1,8 +1,7 @@
 /* All templates for one instruction set, and its table; see simd.h. */
 #include "simd.h" /* first: it sets how the rest is compiled */
 
-#include "columns.h"
-#include "rows.h"
+#include "columns_backward.h"
 #include "tiles.h"
 
 static NORMA_TARGET void fence(void) { norma_stream_end(); }

@@ -3,7 +3,7 @@
 #ifndef NORMA_TILES_H
 #define NORMA_TILES_H
 
-#include "rows.h"
+#include "rows_backward.h"
 
 /* Sums of 64 columns in each lane of the quarter. */
 typedef struct tile_lanes {
@@ -53,7 +53,7 @@ NORMA_INLINE void lane_quarter(lane_rows *l, int count, const double *gamma, int
 /* n <= 64 columns of all rows from element `at` on. */
 NORMA_INLINE void tile_group(norma_type type, const norma_tile *tile, int rows, int64_t at, int n, const double *gamma,
                              two_sums *sums, tile_lanes *lanes) {
-  NORMA_ALIGNED float room[8][NORMA_GROUP];
+  NORMA_ALIGNED float room[8][NORMA_GROUP], dz[4][NORMA_GROUP];
   lane_rows l;
   for (int lane = 0; lane < 4; lane++) {
     int count = (rows - lane + 3) / 4, whole = count == 4;
@@ -63,6 +63,11 @@ NORMA_INLINE void tile_group(norma_type type, const norma_tile *tile, int rows, 
                                 : load_rest(type, tile->x[r], at, n, room[j]);
       l.dy[j] = n == NORMA_GROUP ? load_group(type, tile->dy[r], at, room[4 + j])
                                  : load_rest(type, tile->dy[r], at, n, room[4 + j]);
+      if (tile->z) {
+        norma_coefs z = *tile->z;
+        coefs_forward(&z, r);
+        l.dy[j] = dz_group(&z, at, l.x[j], l.dy[j], n, dz[j]);
+      }
       if (tile->dy_ahead) prefetch_group(type, tile->dy[r], at + tile->dy_ahead);
       l.mean[j] = quad_set(tile->mean[r]), l.mean_lo[j] = quad_set(tile->mean_lo[r]);
       l.rstd[j] = quad_set(tile->rstd[r]), l.pivot[j] = quad_set(tile->pivot[r]);

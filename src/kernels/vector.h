@@ -15,6 +15,7 @@ typedef struct norma_coefs {
   const float *hi, *lo, *rstd; /* the mean in two parts; rstd is NaN where float32 would not do */
   const norma_saved *saved;    /* the same at full precision, for those elements */
   int64_t unit_step;           /* of these four */
+  int64_t unit_row;            /* what is added to them for each further row */
   const float *weight, *bias;  /* NULL: 1 and none */
   int64_t weight_step, bias_step;
   int64_t weight_row, bias_row; /* what is added to weight and bias for each further row */
@@ -39,6 +40,7 @@ typedef struct norma_slopes {
   const float *weight;      /* NULL: 1 */
   int64_t weight_step, weight_row;
   double weight_offset;
+  const norma_coefs *z; /* of an activation, whose slope at z dy is multiplied by; NULL: none */
 } norma_slopes;
 
 /* Up to 16 rows, each a unit of its own: a quarter of the runs of parameters that are columns. */
@@ -47,7 +49,8 @@ typedef struct norma_tile {
   double mean[NORMA_QUARTER], mean_lo[NORMA_QUARTER], rstd[NORMA_QUARTER], pivot[NORMA_QUARTER];
   const float *weight; /* of each column; NULL: 1 */
   double weight_offset;
-  int64_t dy_ahead; /* elements from a row of dy to one that is read soon; 0: none */
+  const norma_coefs *z; /* of an activation: of the first row; NULL: none */
+  int64_t dy_ahead;     /* elements from a row of dy to one that is read soon; 0: none */
 } norma_tile;
 
 /* Sums of another stretch of as many elements, taken in the same loop: its loads hide behind the stores. */
