@@ -132,16 +132,20 @@ NORMA_INLINE norma_coefs coefs_pad(const norma_coefs *c, coef_room *room, int64_
   return padded;
 }
 
-/* Loops without branches, which the compiler turns into vectors. */
+/* A function of z in its two halves (activation.h): loops without branches, which the compiler turns into vectors. */
+#define NORMA_ACTIVATE(name, z)                                                               \
+  do {                                                                                        \
+    for (int i = 0; i < NORMA_GROUP; i++) e[i] = norma_exp_f32(norma_##name##_arg_f32(z[i])); \
+    for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_##name##_end_f32(z[i], e[i]);          \
+  } while (0)
+
 static NORMA_TARGET __attribute__((noinline)) void activate_group(norma_activation activation, float *restrict z) {
+  NORMA_ALIGNED float e[NORMA_GROUP];
   if (activation == NORMA_RELU)
     for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_relu_f32(z[i]);
-  if (activation == NORMA_SILU)
-    for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_silu_f32(z[i]);
-  if (activation == NORMA_GELU)
-    for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_gelu_f32(z[i]);
-  if (activation == NORMA_GELU_TANH)
-    for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_gelu_tanh_f32(z[i]);
+  if (activation == NORMA_SILU) NORMA_ACTIVATE(silu, z);
+  if (activation == NORMA_GELU) NORMA_ACTIVATE(gelu, z);
+  if (activation == NORMA_GELU_TANH) NORMA_ACTIVATE(gelu_tanh, z);
 }
 
 /* The last n < 64 elements. */

@@ -30,7 +30,7 @@ NORMA_INLINE void spread(float *to, const float *from, int64_t step, int64_t at,
   for (int64_t i = 0; i < NORMA_GROUP && !(from && step); i++) to[i] = from ? from[0] : absent;
 }
 
-/* z of n elements, as forward_quarter has it. */
+/* z of n elements, as forward_quarter has it, and zeros up to the end of the group. */
 NORMA_INLINE void z_group(const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
   NORMA_ALIGNED float hi[NORMA_GROUP], lo[NORMA_GROUP], rstd[NORMA_GROUP], weight[NORMA_GROUP], bias[NORMA_GROUP];
   wide bad = wide_set(0);
@@ -41,24 +41,21 @@ NORMA_INLINE void z_group(const norma_coefs *c, int64_t at, const float *x, int6
   spread(bias, c->bias, c->bias_step, at, n, -0.0f);
   float offset = c->weight ? c->weight_offset : 0;
   for (int64_t i = 0; i < n; i++) z[i] = (((x[i] - hi[i]) - lo[i]) * rstd[i]) * (weight[i] + offset) + bias[i];
-  for (int64_t i = n; i % NORMA_QUARTER; i++) z[i] = 0;
-  for (int64_t i = 0; i < n; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(z + i));
+  for (int64_t i = n; i < NORMA_GROUP; i++) z[i] = 0;
+  for (int i = 0; i < NORMA_GROUP; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(z + i));
   if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, at, x, z, n);
 }
 
 /* dz = dy times the slope at z, rounded to float32; n <= 64 elements, and zeros up to the end of their quarter. */
 static NORMA_TARGET __attribute__((noinline)) const float *dz_group(const norma_coefs *c, int64_t at, const float *x,
                                                                     const float *dy, int64_t n, float *dz) {
-  NORMA_ALIGNED float z[NORMA_GROUP];
+  NORMA_ALIGNED float z[NORMA_GROUP], e[NORMA_GROUP];
   z_group(c, at, x, n, z);
   if (c->activation == NORMA_RELU)
-    for (int64_t i = 0; i < n; i++) z[i] = norma_relu_grad_f32(z[i]);
-  if (c->activation == NORMA_SILU)
-    for (int64_t i = 0; i < n; i++) z[i] = norma_silu_grad_f32(z[i]);
-  if (c->activation == NORMA_GELU)
-    for (int64_t i = 0; i < n; i++) z[i] = norma_gelu_grad_f32(z[i]);
-  if (c->activation == NORMA_GELU_TANH)
-    for (int64_t i = 0; i < n; i++) z[i] = norma_gelu_tanh_grad_f32(z[i]);
+    for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_relu_grad_f32(z[i]);
+  if (c->activation == NORMA_SILU) NORMA_ACTIVATE(silu_grad, z);
+  if (c->activation == NORMA_GELU) NORMA_ACTIVATE(gelu_grad, z);
+  if (c->activation == NORMA_GELU_TANH) NORMA_ACTIVATE(gelu_tanh_grad, z);
   for (int64_t i = 0; i < n; i++) dz[i] = dy[i] * z[i];
   for (int64_t i = n; i % NORMA_QUARTER; i++) dz[i] = 0;
   return dz;
