@@ -17,7 +17,8 @@ void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moment
 }
 
 void norma_param_pass(const norma_call *call, const norma_saved *saved, void *workspace) {
-  if (!norma_column_params(call, saved, workspace)) norma_param_gradients(call, saved);
+  if (norma_column_params(call, saved, workspace) || norma_row_params(call, saved, workspace)) return;
+  norma_param_gradients(call, saved);
 }
 
 size_t norma_backward_scratch(const norma_layer *layer) {

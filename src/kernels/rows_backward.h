@@ -61,13 +61,17 @@ static NORMA_TARGET __attribute__((noinline)) const float *dz_group(const norma_
   return dz;
 }
 
-NORMA_INLINE void gradients_group(const norma_slopes *c, bool weights, int64_t at, const float *x, const float *dy,
+NORMA_INLINE void gradients_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x, const float *dy,
                                   quad pivot, two_sums *s) {
   group_sums g;
   quad mean = quad_set(c->mean[0]), mean_lo = quad_set(c->mean_lo[0]), rstd = quad_set(c->rstd[0]);
 #pragma GCC unroll 16
   for (int i = 0; i < NORMA_GROUP; i += 4) {
     quad q = quad_floats(dy + i);
+    if (units) {
+      mean = quad_load(c->mean + at + i), mean_lo = quad_load(c->mean_lo + at + i);
+      rstd = quad_load(c->rstd + at + i);
+    }
     if (weights) q = quad_mul(q, quad_weights(c, at + i));
     quad q_xhat = quad_mul(q, quad_xhat(quad_floats(x + i), mean, mean_lo, rstd));
     group_put(&g, i, weights ? quad_sub(q, pivot) : q, q_xhat);
@@ -81,8 +85,9 @@ NORMA_INLINE void gradients_rest(const norma_slopes *c, bool weights, int64_t at
   group_sums g;
   group_clear(&g);
   for (int64_t i = 0; i < n; i++) {
+    int64_t u = (at + i) * c->unit_step;
     double q = weights ? (double)dy[i] * one_weight(c, at + i) : (double)dy[i];
-    second[i] = q * ((((double)x[i] - c->mean[0]) - c->mean_lo[0]) * c->rstd[0]);
+    second[i] = q * ((((double)x[i] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]);
     first[i] = weights ? q - pivot : q;
   }
   for (int i = 0; i < n; i += 4) group_put(&g, i, quad_load(first + i), quad_load(second + i));
@@ -90,31 +95,32 @@ NORMA_INLINE void gradients_rest(const norma_slopes *c, bool weights, int64_t at
 }
 
 /* The group from element `at` on, of which n <= 64 elements are there. */
-NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, bool weights, const void *x, const void *dy,
+NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x, const void *dy,
                                   int64_t at, int64_t n, double pivot, two_sums *s) {
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP];
   bool whole = n == NORMA_GROUP;
   const float *xs = whole ? load_group(type, x, at, x_room) : load_rest(type, x, at, n, x_room);
   const float *dys = whole ? load_group(type, dy, at, dy_room) : load_rest(type, dy, at, n, dy_room);
   if (c->z) dys = dz_group(c->z, at, xs, dys, n, dz_room);
-  if (whole) gradients_group(c, weights, at, xs, dys, quad_set(pivot), s);
+  if (whole) gradients_group(c, units, weights, at, xs, dys, quad_set(pivot), s);
   else gradients_rest(c, weights, at, xs, dys, n, pivot, s);
 }
 
-NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool weights, const void *x, const void *dy,
-                                int64_t n, double pivot, double sum[2]) {
+NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
+                                const void *dy, int64_t n, double pivot, double sum[2]) {
   two_sums s = {quad_set(0), quad_set(0)};
   int64_t i = 0;
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP)
-    gradients_piece(type, c, weights, x, dy, i, NORMA_GROUP, pivot, &s);
-  if (i < n) gradients_piece(type, c, weights, x, dy, i, n - i, pivot, &s);
+    gradients_piece(type, c, units, weights, x, dy, i, NORMA_GROUP, pivot, &s);
+  if (i < n) gradients_piece(type, c, units, weights, x, dy, i, n - i, pivot, &s);
   sums_end(&s, sum);
 }
 
 static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slopes, const void *x, const void *dy,
                                        int64_t n, double pivot, double sum[2]) {
-  if (slopes->weight && slopes->weight_step) gradients_row(type, slopes, true, x, dy, n, pivot, sum);
-  else gradients_row(type, slopes, false, x, dy, n, pivot, sum);
+  if (slopes->unit_step) gradients_row(type, slopes, true, false, x, dy, n, pivot, sum);
+  else if (slopes->weight && slopes->weight_step) gradients_row(type, slopes, false, true, x, dy, n, pivot, sum);
+  else gradients_row(type, slopes, false, false, x, dy, n, pivot, sum);
 }
 
 /* ----------------------------------------------------------------------------------------------------- backward --- */
@@ -174,13 +180,13 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
     if (ahead) {
       prefetch_group(type, ahead->x, i + 8 * NORMA_GROUP);
       prefetch_group(type, ahead->dy, i + 8 * NORMA_GROUP);
-      gradients_piece(type, &ahead->slopes, weights, ahead->x, ahead->dy, i, NORMA_GROUP, ahead->pivot, &s);
+      gradients_piece(type, &ahead->slopes, false, weights, ahead->x, ahead->dy, i, NORMA_GROUP, ahead->pivot, &s);
     }
     if (x_ahead) prefetch_group(type, x, i + x_ahead);
     backward_piece(type, c, units, weights, x, dy, i, NORMA_GROUP, out);
   }
   if (i < n) {
-    if (ahead) gradients_piece(type, &ahead->slopes, weights, ahead->x, ahead->dy, i, n - i, ahead->pivot, &s);
+    if (ahead) gradients_piece(type, &ahead->slopes, false, weights, ahead->x, ahead->dy, i, n - i, ahead->pivot, &s);
     backward_piece(type, c, units, weights, x, dy, i, n - i, out);
   }
   if (ahead) sums_end(&s, ahead->sum);

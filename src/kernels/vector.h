@@ -69,7 +69,7 @@ typedef struct norma_kernels {
    * `stream`: past the caches. */
   void (*forward)(norma_type type, const norma_coefs *coefs, const norma_rows *rows, bool stream, norma_ahead *ahead);
   /* sum[0] = sum(dy), sum[1] = sum(dy * xhat); where the weight has step 1, of q = dy * weight: sum(q - pivot) and
-   * sum(q * xhat). The unit is one: unit_step is 0, here and of `ahead`. */
+   * sum(q * xhat). With a step of units there are no weights; `ahead` has one unit. */
   void (*gradients)(norma_type type, const norma_slopes *slopes, const void *x, const void *dy, int64_t n, double pivot,
                     double sum[2]);
   /* The same two sums of each row of a tile, columns from .. from + n - 1, n <= NORMA_STRETCH: row_sum[2 r] and
@@ -130,6 +130,7 @@ void norma_params_from(const norma_call *call, const norma_operand *sums);
 /* dweight and dbias in a pass of their own, by whatever kernel fits. */
 void norma_param_pass(const norma_call *call, const norma_saved *saved, void *workspace);
 bool norma_column_params(const norma_call *call, const norma_saved *saved, void *workspace);
+bool norma_row_params(const norma_call *call, const norma_saved *saved, void *workspace);
 size_t norma_column_sums_bytes(const norma_layer *layer);
 /* layer_backward.c: the whole pass, where units are rows and parameters columns. */
 bool norma_layer_backward(const norma_call *call, const norma_saved *saved, void *workspace);
