@@ -58,25 +58,41 @@ NORMA_INLINE void moments_group(const float *x, quad pivot, two_sums *s) {
   sums_add(s, &g);
 }
 
+/* Four neighbours of which n are there, and zeros. */
+NORMA_INLINE quad quad_few(const float *x, int64_t n) {
+  double v[4] = {0};
+  for (int64_t i = 0; i < n; i++) v[i] = x[i];
+  return quad_load(v);
+}
+
 /* The last n < 64: positions that are missing count as the pivot. */
-NORMA_INLINE void moments_rest(const float *x, int64_t n, double pivot, two_sums *s) {
+NORMA_INLINE void moments_rest(const float *x, int64_t n, quad pivot, two_sums *s) {
   group_sums g;
   group_clear(&g);
-  for (int i = 0; i < n; i += 4) {
-    quad d = quad_sub(quad_floats(x + i), quad_set(pivot));
-    if (i + 4 > n) d = quad_first(d, (int)(n - i));
+  int i = 0;
+  for (; i + 4 <= n; i += 4) {
+    quad d = quad_sub(quad_floats(x + i), pivot);
+    group_put(&g, i, d, quad_mul(d, d));
+  }
+  if (i < n) {
+    quad d = quad_first(quad_sub(quad_few(x + i, n - i), pivot), (int)(n - i));
     group_put(&g, i, d, quad_mul(d, d));
   }
   sums_add(s, &g);
 }
 
-static NORMA_TARGET void row_moments(norma_type type, const void *x, int64_t n, double pivot, double sum[2]) {
+NORMA_INLINE void moments_row(norma_type type, const void *x, int64_t n, double pivot, double sum[2]) {
   NORMA_ALIGNED float room[NORMA_GROUP];
   two_sums s = {quad_set(0), quad_set(0)};
   int64_t i = 0;
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) moments_group(load_group(type, x, i, room), quad_set(pivot), &s);
-  if (i < n) moments_rest(load_rest(type, x, i, n - i, room), n - i, pivot, &s);
+  if (i < n) moments_rest(load_few(type, x, i, n - i, room), n - i, quad_set(pivot), &s);
   sums_end(&s, sum);
+}
+
+static NORMA_TARGET void row_moments(norma_type type, const void *x, int64_t n, double pivot, double sum[2]) {
+  if (type == NORMA_F32) moments_row(NORMA_F32, x, n, pivot, sum);
+  else moments_row(type, x, n, pivot, sum);
 }
 
 /* ------------------------------------------------------------------------------------------------------ forward --- */
@@ -152,15 +168,19 @@ static NORMA_TARGET __attribute__((noinline)) void activate_group(norma_activati
 NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shared_coefs *shared, bool units,
                                bool weights, bool biases, int64_t first, const void *x, int64_t n, sink *out) {
   coef_room room;
-  NORMA_ALIGNED float in[NORMA_GROUP], y[NORMA_GROUP] = {0};
-  const float *from = load_rest(type, x, first, n, in);
+  NORMA_ALIGNED float in[NORMA_GROUP], last[NORMA_QUARTER], y[NORMA_GROUP] = {0};
+  const float *from = load_few(type, x, first, n, in);
   wide bad = wide_set(0);
   int64_t i = 0;
   for (; i + NORMA_QUARTER <= n; i += NORMA_QUARTER)
     bad = forward_quarter(c, shared, units, weights, biases, first + i, from + i, y + i, bad);
-  if (i < n) {
-    norma_coefs last = coefs_pad(c, &room, first + i, n - i);
-    bad = forward_quarter(&last, shared, units, weights, biases, 0, from + i, y + i, bad);
+  if (i < n && i > 0) { /* once more what is before them: an element stands alone */
+    i = n - NORMA_QUARTER;
+    bad = forward_quarter(c, shared, units, weights, biases, first + i, from + i, y + i, bad);
+  } else if (i < n) {
+    norma_coefs padded = coefs_pad(c, &room, first, n);
+    for (int k = 0; k < NORMA_QUARTER; k++) last[k] = k < n ? from[k] : 0;
+    bad = forward_quarter(&padded, shared, units, weights, biases, 0, last, y, bad);
   }
   if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, first, from, y, n);
   if (c->activation) activate_group(c->activation, y);
@@ -193,7 +213,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
     else out->to += sizeof result;
   }
   if (i < n) {
-    if (ahead) moments_rest(load_rest(type, ahead->x, i, n - i, in_ahead), n - i, ahead->pivot, &s);
+    if (ahead) moments_rest(load_few(type, ahead->x, i, n - i, in_ahead), n - i, pivot, &s);
     forward_rest(type, c, &shared, units, weights, biases, i, x, n - i, out);
   }
   if (ahead) sums_end(&s, ahead->sum);

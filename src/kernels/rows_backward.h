@@ -61,36 +61,41 @@ static NORMA_TARGET __attribute__((noinline)) const float *dz_group(const norma_
   return dz;
 }
 
-NORMA_INLINE void gradients_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x, const float *dy,
-                                  quad pivot, two_sums *s) {
+/* Elements i .. i + 3 of a group that starts at element `at`. */
+NORMA_INLINE void gradients_quad(const norma_slopes *c, bool units, bool weights, int64_t at, int i, const float *x,
+                                 const float *dy, quad pivot, group_sums *g) {
+  int64_t u = units ? at + i : 0;
+  quad mean = units ? quad_load(c->mean + u) : quad_set(c->mean[0]);
+  quad mean_lo = units ? quad_load(c->mean_lo + u) : quad_set(c->mean_lo[0]);
+  quad rstd = units ? quad_load(c->rstd + u) : quad_set(c->rstd[0]);
+  quad q = quad_floats(dy + i);
+  if (weights) q = quad_mul(q, quad_weights(c, at + i));
+  quad q_xhat = quad_mul(q, quad_xhat(quad_floats(x + i), mean, mean_lo, rstd));
+  group_put(g, i, weights ? quad_sub(q, pivot) : q, q_xhat);
+}
+
+NORMA_INLINE void gradients_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
+                                  const float *dy, quad pivot, two_sums *s) {
   group_sums g;
-  quad mean = quad_set(c->mean[0]), mean_lo = quad_set(c->mean_lo[0]), rstd = quad_set(c->rstd[0]);
 #pragma GCC unroll 16
-  for (int i = 0; i < NORMA_GROUP; i += 4) {
-    quad q = quad_floats(dy + i);
-    if (units) {
-      mean = quad_load(c->mean + at + i), mean_lo = quad_load(c->mean_lo + at + i);
-      rstd = quad_load(c->rstd + at + i);
-    }
-    if (weights) q = quad_mul(q, quad_weights(c, at + i));
-    quad q_xhat = quad_mul(q, quad_xhat(quad_floats(x + i), mean, mean_lo, rstd));
-    group_put(&g, i, weights ? quad_sub(q, pivot) : q, q_xhat);
-  }
+  for (int i = 0; i < NORMA_GROUP; i += 4) gradients_quad(c, units, weights, at, i, x, dy, pivot, &g);
   sums_add(s, &g);
 }
 
-NORMA_INLINE void gradients_rest(const norma_slopes *c, bool weights, int64_t at, const float *x, const float *dy,
-                                 int64_t n, double pivot, two_sums *s) {
-  NORMA_ALIGNED double first[NORMA_GROUP] = {0}, second[NORMA_GROUP] = {0};
+NORMA_INLINE void gradients_rest(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
+                                 const float *dy, int64_t n, double pivot, two_sums *s) {
+  NORMA_ALIGNED double first[4] = {0}, second[4] = {0};
   group_sums g;
   group_clear(&g);
-  for (int64_t i = 0; i < n; i++) {
-    int64_t u = (at + i) * c->unit_step;
-    double q = weights ? (double)dy[i] * one_weight(c, at + i) : (double)dy[i];
-    second[i] = q * ((((double)x[i] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]);
-    first[i] = weights ? q - pivot : q;
+  int i = 0;
+  for (; i + 4 <= n; i += 4) gradients_quad(c, units, weights, at, i, x, dy, quad_set(pivot), &g);
+  for (int64_t k = i; k < n; k++) {
+    int64_t u = (at + k) * c->unit_step;
+    double q = weights ? (double)dy[k] * one_weight(c, at + k) : (double)dy[k];
+    second[k - i] = q * ((((double)x[k] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]);
+    first[k - i] = weights ? q - pivot : q;
   }
-  for (int i = 0; i < n; i += 4) group_put(&g, i, quad_load(first + i), quad_load(second + i));
+  if (i < n) group_put(&g, i, quad_load(first), quad_load(second));
   sums_add(s, &g);
 }
 
@@ -99,11 +104,11 @@ NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, bool u
                                   int64_t at, int64_t n, double pivot, two_sums *s) {
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP];
   bool whole = n == NORMA_GROUP;
-  const float *xs = whole ? load_group(type, x, at, x_room) : load_rest(type, x, at, n, x_room);
-  const float *dys = whole ? load_group(type, dy, at, dy_room) : load_rest(type, dy, at, n, dy_room);
+  const float *xs = whole ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
+  const float *dys = whole ? load_group(type, dy, at, dy_room) : load_few(type, dy, at, n, dy_room);
   if (c->z) dys = dz_group(c->z, at, xs, dys, n, dz_room);
   if (whole) gradients_group(c, units, weights, at, xs, dys, quad_set(pivot), s);
-  else gradients_rest(c, weights, at, xs, dys, n, pivot, s);
+  else gradients_rest(c, units, weights, at, xs, dys, n, pivot, s);
 }
 
 NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
@@ -125,33 +130,40 @@ static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slop
 
 /* ----------------------------------------------------------------------------------------------------- backward --- */
 
+/* dx of elements i .. i + 3 of a group that starts at element `at`, before it is rounded. */
+NORMA_INLINE quad backward_quad(const norma_slopes *c, bool units, bool weights, int64_t at, int i, const float *x,
+                                const float *dy) {
+  int64_t u = units ? at + i : 0;
+  quad rstd = units ? quad_load(c->rstd + u) : quad_set(c->rstd[0]);
+  quad q = quad_mul(quad_floats(dy + i), weights ? quad_weights(c, at + i) : quad_set(one_weight(c, 0)));
+  if (c->q) {
+    quad mean = units ? quad_load(c->mean + u) : quad_set(c->mean[0]);
+    quad mean_lo = units ? quad_load(c->mean_lo + u) : quad_set(c->mean_lo[0]);
+    quad mean_q = units ? quad_load(c->q + u) : quad_set(c->q[0]);
+    quad mean_q_xhat = units ? quad_load(c->q_xhat + u) : quad_set(c->q_xhat[0]);
+    quad xhat = quad_xhat(quad_floats(x + i), mean, mean_lo, rstd);
+    q = quad_sub(quad_sub(q, mean_q), quad_mul(xhat, mean_q_xhat));
+  }
+  return quad_mul(q, rstd);
+}
+
 NORMA_INLINE void backward_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
                                  const float *dy, float *dx) {
   wide bad = wide_set(0);
-  bool given = !c->q;
-  quad mean = quad_set(c->mean[0]), mean_lo = quad_set(c->mean_lo[0]), rstd = quad_set(c->rstd[0]);
-  quad mean_q = quad_set(given ? 0 : c->q[0]), mean_q_xhat = quad_set(given ? 0 : c->q_xhat[0]);
-  quad weight = quad_set(one_weight(c, 0)), result[4];
-#pragma GCC unroll 16
-  for (int i = 0; i < NORMA_GROUP; i += 4) {
-    if (units) rstd = quad_load(c->rstd + at + i);
-    if (weights) weight = quad_weights(c, at + i);
-    quad q = quad_mul(quad_floats(dy + i), weight);
-    if (!given) {
-      if (units) mean = quad_load(c->mean + at + i), mean_lo = quad_load(c->mean_lo + at + i);
-      if (units) mean_q = quad_load(c->q + at + i), mean_q_xhat = quad_load(c->q_xhat + at + i);
-      quad xhat = quad_xhat(quad_floats(x + i), mean, mean_lo, rstd);
-      q = quad_sub(quad_sub(q, mean_q), quad_mul(xhat, mean_q_xhat));
-    }
-    result[i / 4 % 4] = quad_mul(q, rstd);
-    if (i % 16 == 12) bad = quads_narrow(dx + i - 12, result[0], result[1], result[2], result[3], bad);
+#pragma GCC unroll 4
+  for (int i = 0; i < NORMA_GROUP; i += NORMA_QUARTER) {
+    quad a = backward_quad(c, units, weights, at, i, x, dy), b = backward_quad(c, units, weights, at, i + 4, x, dy);
+    quad d = backward_quad(c, units, weights, at, i + 8, x, dy), e = backward_quad(c, units, weights, at, i + 12, x, dy);
+    bad = quads_narrow(dx + i, a, b, d, e, bad);
   }
   canonical(bad, dx, NORMA_GROUP);
 }
 
-NORMA_INLINE void backward_rest(const norma_slopes *c, int64_t at, const float *x, const float *dy, int64_t n,
-                                float *dx) {
-  for (int64_t i = 0; i < n; i++) {
+NORMA_INLINE void backward_rest(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
+                                const float *dy, int64_t n, float *dx) {
+  int i = 0;
+  for (; i + 4 <= n; i += 4) quad_narrow(dx + i, backward_quad(c, units, weights, at, i, x, dy));
+  for (; i < n; i++) {
     int64_t u = (at + i) * c->unit_step;
     double q = (double)dy[i] * one_weight(c, at + i);
     if (c->q) q = (q - c->q[u]) - ((((double)x[i] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]) * c->q_xhat[u];
@@ -164,11 +176,11 @@ NORMA_INLINE void backward_piece(norma_type type, const norma_slopes *c, bool un
                                  const void *dy, int64_t at, int64_t n, sink *out) {
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP], result[NORMA_GROUP];
   bool whole = n == NORMA_GROUP;
-  const float *xs = whole ? load_group(type, x, at, x_room) : load_rest(type, x, at, n, x_room);
-  const float *dys = whole ? load_group(type, dy, at, dy_room) : load_rest(type, dy, at, n, dy_room);
+  const float *xs = whole ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
+  const float *dys = whole ? load_group(type, dy, at, dy_room) : load_few(type, dy, at, n, dy_room);
   if (c->z) dys = dz_group(c->z, at, xs, dys, n, dz_room);
   if (whole) backward_group(c, units, weights, at, xs, dys, result);
-  else backward_rest(c, at, xs, dys, n, result);
+  else backward_rest(c, units, weights, at, xs, dys, n, result);
   store_group(type, out, result, n);
 }
 
