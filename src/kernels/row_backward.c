@@ -59,11 +59,21 @@ static void advance_z(run_z *z, int64_t n) {
   if (z->coefs.bias) z->coefs.bias += n * z->coefs.bias_step;
 }
 
+/* The two sums of a run, for the parameters as they are and for the unit. */
+static void add_run(const pass *b, int64_t unit, int64_t o, int64_t m, const norma_sum sums[2], const char *weight,
+                    double pivot, norma_partial *into) {
+  norma_partial run = {.first = sums[0], .second = sums[1]};
+  if (isnan(b->saved[unit].rstd)) run.first.hi = run.second.hi = NAN;
+  norma_run_sums_put(&b->runs, unit, o, m, &run);
+  if (!b->varies) norma_weigh_run(&run, weight_at(&b->plan, weight), (double)b->plan.run, pivot);
+  norma_partial_join(into, &run);
+}
+
 /* dx of one run of unit `written` (or none, -1); the sums of the same run of unit `measured` (or none) are added. */
 static void backward_run(const pass *b, int64_t written, int64_t measured, const summer *s, int64_t o, int64_t m,
                          norma_partial *into) {
   const norma_row_plan *p = &b->plan;
-  norma_partial run = {0};
+  norma_sum run[2] = {{0, 0}, {0, 0}};
   norma_rows row = {.rows = 1};
   norma_slopes slopes = {0};
   norma_ahead ahead = {0};
@@ -93,17 +103,13 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
       if (slopes.z) advance_z(&z, row.n);
     }
     if (!ahead.x) continue;
-    norma_sum_add(&run.first, (norma_sum){ahead.sum[0], 0});
-    norma_sum_add(&run.second, (norma_sum){ahead.sum[1], 0});
+    norma_sum_add(&run[0], (norma_sum){ahead.sum[0], 0});
+    norma_sum_add(&run[1], (norma_sum){ahead.sum[1], 0});
     ahead.x = (const char *)ahead.x + row.n * p->size, ahead.dy = (const char *)ahead.dy + row.n * p->size;
     if (ahead.slopes.weight) ahead.slopes.weight += row.n * ahead.slopes.weight_step;
     if (ahead.slopes.z) advance_z(&next_z, row.n);
   }
-  if (measured < 0) return;
-  if (isnan(b->saved[measured].rstd)) run.first.hi = run.second.hi = NAN;
-  norma_run_sums_put(&b->runs, measured, o, m, &run);
-  if (!b->varies) norma_weigh_run(&run, weight_at(p, next_weight), (double)p->run, s->pivot);
-  norma_partial_join(into, &run);
+  if (measured >= 0) add_run(b, measured, o, m, run, next_weight, s->pivot, into);
 }
 
 static void start_unit(const pass *b, int64_t unit, summer *s) {
@@ -135,14 +141,117 @@ static void backward_block(const pass *b, int64_t first, int write, int measure)
     b->means[first + write + i] = norma_unit_means(p->call, units[i].pivot, &units[i].total);
 }
 
-static void backward_units(void *context, int64_t begin, int64_t end) {
-  const pass *b = context;
+/* ---------------------------------------------------------------------------------------------------- short runs --- */
+
+/* What is known of the units of a batch. */
+typedef struct batch {
+  int64_t first;
+  int count;
+  double mean[NORMA_BLOCK_UNITS], mean_lo[NORMA_BLOCK_UNITS], rstd[NORMA_BLOCK_UNITS];
+  double q[NORMA_BLOCK_UNITS], q_xhat[NORMA_BLOCK_UNITS], pivot[NORMA_BLOCK_UNITS];
+  float hi[NORMA_BLOCK_UNITS], lo[NORMA_BLOCK_UNITS], z_rstd[NORMA_BLOCK_UNITS];
+  norma_coefs z;
+  summer units[NORMA_BLOCK_UNITS];
+} batch;
+
+static void batch_start(const pass *b, int64_t first, int count, batch *t) {
+  t->first = first;
+  t->count = count;
+  for (int i = 0; i < count; i++) {
+    const norma_saved *s = &b->saved[first + i];
+    t->mean[i] = s->mean, t->mean_lo[i] = s->mean_lo, t->rstd[i] = s->rstd;
+    if (b->plan.call->activation) norma_coefs_set(s, &t->hi[i], &t->lo[i], &t->z_rstd[i]);
+    start_unit(b, first + i, &t->units[i]);
+    t->pivot[i] = t->units[i].pivot;
+  }
+}
+
+static norma_rows batch_rows(const norma_row_plan *p, const batch *t, int64_t o, int64_t m) {
+  norma_rows rows = {.x = norma_row_start(p, X, t->first, o, m), .dy = norma_row_start(p, DY, t->first, o, m)};
+  rows.y = (char *)norma_row_start(p, DX, t->first, o, m);
+  rows.rows = t->count;
+  rows.n = p->run;
+  rows.x_stride = norma_row_step(p, X), rows.dy_stride = norma_row_step(p, DY), rows.y_stride = norma_row_step(p, DX);
+  return rows;
+}
+
+static norma_slopes batch_slopes(const pass *b, batch *t, int64_t o, int64_t m) {
+  const norma_row_plan *p = &b->plan;
+  norma_slopes s = {.mean = t->mean, .mean_lo = t->mean_lo, .rstd = t->rstd, .unit_row = 1};
+  s.weight = (const float *)norma_row_start(p, WEIGHT, t->first, o, m);
+  s.weight_step = b->varies ? 1 : 0;
+  s.weight_row = norma_row_step(p, WEIGHT);
+  s.weight_offset = p->call->weight_offset;
+  if (!p->call->activation) return s;
+  t->z = (norma_coefs){.hi = t->hi, .lo = t->lo, .rstd = t->z_rstd, .saved = b->saved + t->first, .unit_row = 1};
+  t->z.weight = s.weight, t->z.bias = (const float *)norma_row_start(p, BIAS, t->first, o, m);
+  t->z.weight_step = p->step[WEIGHT], t->z.bias_step = p->step[BIAS];
+  t->z.weight_row = s.weight_row, t->z.bias_row = norma_row_step(p, BIAS);
+  t->z.weight_offset = (float)p->call->weight_offset;
+  t->z.activation = p->call->activation;
+  s.z = &t->z;
+  return s;
+}
+
+/* The same run of all units in one loop; it is at most a stretch. */
+static void sum_batch(const pass *b, batch *t) {
+  const norma_row_plan *p = &b->plan;
+  for (int64_t o = 0; o < p->outer; o++) {
+    norma_partial sample[NORMA_BLOCK_UNITS];
+    for (int i = 0; i < t->count; i++) sample[i] = (norma_partial){0};
+    for (int64_t m = 0; m < p->middle; m++) {
+      double sum[2 * NORMA_BLOCK_UNITS];
+      norma_rows rows = batch_rows(p, t, o, m);
+      norma_slopes slopes = batch_slopes(b, t, o, m);
+      const char *weight = (const char *)slopes.weight;
+      if (!b->varies) slopes.weight = NULL;
+      p->kernels->batch_gradients(p->call->type, &slopes, &rows, t->pivot, sum);
+      for (int i = 0; i < t->count; i++, weight += weight ? norma_row_step(p, WEIGHT) * (int64_t)sizeof(float) : 0) {
+        norma_sum run[2] = {{0, 0}, {0, 0}};
+        norma_sum_add(&run[0], (norma_sum){sum[2 * i], 0});
+        norma_sum_add(&run[1], (norma_sum){sum[2 * i + 1], 0});
+        add_run(b, t->first + i, o, m, run, weight, t->pivot[i], &sample[i]);
+      }
+    }
+    for (int i = 0; i < t->count; i++) norma_partial_join(&t->units[i].total, &sample[i]);
+  }
+}
+
+static void backward_batches(const pass *b, int64_t begin, int64_t end) {
+  const norma_row_plan *p = &b->plan;
+  for (int64_t unit = begin; unit < end; unit += p->batch) {
+    batch t;
+    batch_start(b, unit, end - unit < p->batch ? (int)(end - unit) : p->batch, &t);
+    if (!p->given || b->runs.at) sum_batch(b, &t);
+    for (int i = 0; i < t.count && !p->given; i++) {
+      norma_pair means = norma_unit_means(p->call, t.pivot[i], &t.units[i].total);
+      t.q[i] = means.q, t.q_xhat[i] = means.q_xhat;
+    }
+    for (int64_t run = 0; run < p->outer * p->middle && p->call->dx.data; run++) {
+      norma_rows rows = batch_rows(p, &t, run / p->middle, run % p->middle);
+      norma_slopes slopes = batch_slopes(b, &t, run / p->middle, run % p->middle);
+      if (!p->given) slopes.q = t.q, slopes.q_xhat = t.q_xhat;
+      rows.x_ahead = unit + 2 * t.count <= p->r.columns ? t.count * rows.x_stride : 0; /* the next batch */
+      p->kernels->backward(p->call->type, &slopes, &rows, p->stream, NULL);
+    }
+  }
+}
+
+/* -------------------------------------------------------------------------------------------------- the whole pass --- */
+
+static void backward_blocks(const pass *b, int64_t begin, int64_t end) {
   int written = 0, measured;
   for (int64_t unit = begin; unit < end || written; unit += measured) {
     measured = end - unit < b->plan.block ? (int)(end - unit) : b->plan.block;
     backward_block(b, unit - written, written, measured);
     written = b->plan.call->dx.data ? measured : 0;
   }
+}
+
+static void backward_units(void *context, int64_t begin, int64_t end) {
+  const pass *b = context;
+  if (b->plan.batch) backward_batches(b, begin, end);
+  else backward_blocks(b, begin, end);
   if (b->plan.stream) b->plan.kernels->fence();
 }
 

@@ -95,6 +95,30 @@ static NORMA_TARGET void row_moments(norma_type type, const void *x, int64_t n, 
   else moments_row(type, x, n, pivot, sum);
 }
 
+/* An element as float32. */
+NORMA_INLINE float load_float(norma_type type, const void *from, int64_t at) {
+  float value;
+  if (type == NORMA_F32) return ((const float *)from)[at];
+  if (type == NORMA_BF16) widen_bf16((const uint16_t *)from + at, &value, 1);
+  else norma_widen_f16((const uint16_t *)from + at, &value, 1);
+  return value;
+}
+
+NORMA_INLINE void moments_rows(norma_type type, const norma_rows *rows, bool rms, double *pivot, double *sum) {
+  int64_t n = rows->n, size = type == NORMA_F32 ? 4 : 2;
+  for (int64_t r = 0; r < rows->rows; r++) {
+    const char *x = (const char *)rows->x + r * rows->x_stride * size;
+    double a = load_float(type, x, 0), b = load_float(type, x, (n - 1) / 2), c = load_float(type, x, n - 1);
+    pivot[r] = rms ? 0 : norma_middle_of(a, b, c);
+    moments_row(type, x, n, pivot[r], sum + 2 * r);
+  }
+}
+
+static NORMA_TARGET void batch_moments(norma_type type, const norma_rows *rows, bool rms, double *pivot, double *sum) {
+  if (type == NORMA_F32) moments_rows(NORMA_F32, rows, rms, pivot, sum);
+  else moments_rows(type, rows, rms, pivot, sum);
+}
+
 /* ------------------------------------------------------------------------------------------------------ forward --- */
 
 /* What all elements of a row share, in registers. An absent bias is -0, which changes no number when it is added. */
@@ -189,7 +213,7 @@ NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shar
 
 /* A row, its variant given by constants: what has a coefficient for each element, whether another row is measured. */
 NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
-                              const void *x, int64_t n, sink *out, norma_ahead *ahead) {
+                              const void *x, int64_t n, sink *out, norma_ahead *ahead, int64_t x_ahead) {
   NORMA_ALIGNED float in[NORMA_GROUP], in_ahead[NORMA_GROUP], result[NORMA_GROUP];
   two_sums s = {quad_set(0), quad_set(0)};
   quad pivot = quad_set(ahead ? ahead->pivot : 0);
@@ -201,6 +225,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
       prefetch_group(type, ahead->x, i + 16 * NORMA_GROUP);
       moments_group(load_group(type, ahead->x, i, in_ahead), pivot, &s);
     }
+    if (x_ahead) prefetch_group(type, x, i + x_ahead);
     const float *from = load_group(type, x, i, in);
     float *to = direct && from != (const float *)out->to ? (float *)out->to : result;
     wide bad = wide_set(0);
@@ -213,6 +238,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
     else out->to += sizeof result;
   }
   if (i < n) {
+    if (x_ahead) prefetch_group(type, x, i + x_ahead);
     if (ahead) moments_rest(load_few(type, ahead->x, i, n - i, in_ahead), n - i, pivot, &s);
     forward_rest(type, c, &shared, units, weights, biases, i, x, n - i, out);
   }
@@ -242,7 +268,7 @@ NORMA_INLINE void forward_rows(norma_type type, const norma_coefs *c, bool units
   for (int64_t r = 0; r < rows->rows; r++) {
     sink_row(&out, type, rows, r, stream);
     forward_row(type, &here, units, weights, biases, (const char *)rows->x + r * rows->x_stride * size, rows->n, &out,
-                ahead);
+                ahead, rows->x_ahead);
     coefs_forward(&here, 1);
   }
   sink_close(&out);

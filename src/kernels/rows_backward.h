@@ -128,6 +128,34 @@ static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slop
   else gradients_row(type, slopes, false, false, x, dy, n, pivot, sum);
 }
 
+/* Of the next row's unit. */
+NORMA_INLINE void slopes_next(norma_slopes *s) {
+  s->mean += s->unit_row, s->mean_lo += s->unit_row, s->rstd += s->unit_row;
+  if (s->q) s->q += s->unit_row, s->q_xhat += s->unit_row;
+  if (s->weight) s->weight += s->weight_row;
+}
+
+NORMA_INLINE void gradients_rows(norma_type type, const norma_slopes *c, bool weights, const norma_rows *rows,
+                                 const double *pivot, double *sum) {
+  norma_slopes here = *c;
+  norma_coefs z;
+  int64_t size = type == NORMA_F32 ? 4 : 2;
+  if (c->z) z = *c->z, here.z = &z;
+  for (int64_t r = 0; r < rows->rows; r++) {
+    gradients_row(type, &here, false, weights, (const char *)rows->x + r * rows->x_stride * size,
+                  (const char *)rows->dy + r * rows->dy_stride * size, rows->n, pivot[r], sum + 2 * r);
+    slopes_next(&here);
+    if (here.z) coefs_forward(&z, 1);
+  }
+}
+
+static NORMA_TARGET void batch_gradients(norma_type type, const norma_slopes *c, const norma_rows *rows,
+                                         const double *pivot, double *sum) {
+  bool weights = c->weight && c->weight_step;
+  if (type == NORMA_F32 && !weights) gradients_rows(NORMA_F32, c, false, rows, pivot, sum);
+  else gradients_rows(type, c, weights, rows, pivot, sum);
+}
+
 /* ----------------------------------------------------------------------------------------------------- backward --- */
 
 /* dx of elements i .. i + 3 of a group that starts at element `at`, before it is rounded. */
@@ -204,12 +232,6 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
   if (ahead) sums_end(&s, ahead->sum);
 }
 
-/* Of the next row's unit. */
-NORMA_INLINE void slopes_next(norma_slopes *s) {
-  s->mean += s->unit_row, s->mean_lo += s->unit_row, s->rstd += s->unit_row;
-  if (s->q) s->q += s->unit_row, s->q_xhat += s->unit_row;
-}
-
 NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool units, bool weights,
                                 const norma_rows *rows, bool stream, norma_ahead *ahead) {
   sink out;
@@ -222,8 +244,7 @@ NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool uni
     backward_row(type, &here, units, weights, (const char *)rows->x + r * rows->x_stride * size,
                  (const char *)rows->dy + r * rows->dy_stride * size, rows->n, &out, ahead,
                  rows->x_ahead);
-    if (here.weight) here.weight += here.weight_row;
-    if (here.unit_row) slopes_next(&here);
+    slopes_next(&here);
     if (here.z) coefs_forward(&z, 1);
   }
   sink_close(&out);

@@ -6,6 +6,6 @@
 
 static NORMA_TARGET void fence(void) { norma_stream_end(); }
 
-#define NORMA_KERNELS(id, label)                                                                            \
-  const norma_kernels id = {label,        row_moments,    row_forward,      row_gradients, tile_gradients, \
-                            row_backward, column_moments, column_gradients, fence};
+#define NORMA_KERNELS(id, label)                                                                                   \
+  const norma_kernels id = {label,          row_moments,    batch_moments, row_forward,    row_gradients,           \
+                            batch_gradients, tile_gradients, row_backward,  column_moments, column_gradients, fence};

@@ -8,6 +8,8 @@
 
 /* Elements that a loop of a row handles at once: four quarters, one for each accumulator of the tree. */
 enum { NORMA_GROUP = 64 };
+/* Units that are taken together, at most. */
+enum { NORMA_BLOCK_UNITS = 32 };
 
 /* What the elements of a row are normalized with: y = (((x - hi) - lo) * rstd) * (weight + offset) + bias in float32.
  * An array has one entry per element where its step is 1, and one for all where it is 0. */
@@ -65,6 +67,8 @@ typedef struct norma_kernels {
   const char *name;
   /* sum[0] = sum(x - pivot), sum[1] = sum((x - pivot)^2), in the order of the tree */
   void (*moments)(norma_type type, const void *x, int64_t n, double pivot, double sum[2]);
+  /* The same of rows, each about a pivot of its own that is chosen here (0 for RMS): sum[2 r], sum[2 r + 1]. */
+  void (*batch_moments)(norma_type type, const norma_rows *rows, bool rms, double *pivot, double *sum);
   /* y of rows; `ahead`, where not NULL and there is one row, gets the moments of another row of as many elements.
    * `stream`: past the caches. */
   void (*forward)(norma_type type, const norma_coefs *coefs, const norma_rows *rows, bool stream, norma_ahead *ahead);
@@ -72,6 +76,9 @@ typedef struct norma_kernels {
    * sum(q * xhat). With a step of units there are no weights; `ahead` has one unit. */
   void (*gradients)(norma_type type, const norma_slopes *slopes, const void *x, const void *dy, int64_t n, double pivot,
                     double sum[2]);
+  /* The same of rows; the slopes are those of the first. */
+  void (*batch_gradients)(norma_type type, const norma_slopes *slopes, const norma_rows *rows, const double *pivot,
+                          double *sum);
   /* The same two sums of each row of a tile, columns from .. from + n - 1, n <= NORMA_STRETCH: row_sum[2 r] and
    * row_sum[2 r + 1]. And for each of these columns the sums of dy and of dy * xhat down the tile are added to `first`
    * and `second`. */
