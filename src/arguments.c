@@ -42,13 +42,13 @@ typedef struct span {
 
 /* Steps are kept in descending order, equal ones joined: then two views of one layout have each step once. */
 static void add_step(span *s, int64_t length, int64_t step) {
-  int i = 0;
-  while (i < s->count && s->step[i] > step) i++;
-  if (i < s->count && s->step[i] == step) {
+  for (int i = 0; i < s->count; i++) {
+    if (s->step[i] != step) continue;
     s->length[i] += length - 1;
     return;
   }
-  for (int k = s->count++; k > i; k--) s->length[k] = s->length[k - 1], s->step[k] = s->step[k - 1];
+  int i = s->count++;
+  for (; i > 0 && s->step[i - 1] < step; i--) s->length[i] = s->length[i - 1], s->step[i] = s->step[i - 1];
   s->length[i] = length;
   s->step[i] = step;
 }
@@ -56,22 +56,25 @@ static void add_step(span *s, int64_t length, int64_t step) {
 norma_argument norma_array(const char *name, const norma_layer *layer, norma_extent extent,
                            const norma_operand *operand, norma_role role) {
   int64_t item = (int64_t)norma_type_size(operand->type);
-  return (norma_argument){name, layer, *operand, extent, role, item};
+  return (norma_argument){name, layer, operand, extent, role, item};
 }
 
 static bool is_empty(const norma_argument *argument) {
+  if (!argument->operand->data) return true;
   int64_t count = argument->extent == NORMA_ELEMENTS ? norma_layer_elements(argument->layer)
                   : argument->extent == NORMA_UNITS  ? norma_layer_units(argument->layer)
                                                      : norma_layer_params(argument->layer);
-  return !argument->operand.data || count == 0;
+  return count == 0;
 }
 
 static norma_status span_make(span *s, const norma_argument *argument, norma_error *error) {
   const norma_layer *layer = argument->layer;
-  *s = (span){.first = (uintptr_t)argument->operand.data, .size = argument->item};
+  s->first = (uintptr_t)argument->operand->data;
+  s->size = argument->item;
+  s->count = 0; /* the rest is not read */
   int64_t limit = PTRDIFF_MAX / 4, room = limit;
   for (int a = 0; a < layer->axis_count; a++) {
-    int64_t length = layer->axes[a].length, stride = argument->operand.stride[a];
+    int64_t length = layer->axes[a].length, stride = argument->operand->stride[a];
     if (!norma_varies(&layer->axes[a], argument->extent) || length <= 1 || stride == 0) continue;
     if (stride <= -limit || (stride < 0 ? -stride : stride) > room / argument->item / length)
       return norma_fail(error, NORMA_BAD_SHAPE, "%s: stride %lld times length %lld overflows", argument->name,
@@ -119,7 +122,7 @@ static norma_status check_output(const norma_argument *argument, const span *s, 
     const norma_axis *axis = &layer->axes[a];
     if (!norma_varies(axis, argument->extent) || axis->length <= 1) continue;
     steps++;
-    if (argument->operand.stride[a] == 0)
+    if (argument->operand->stride[a] == 0)
       return norma_fail(error, NORMA_OVERLAP,
                         "%s has stride 0 along dimension %d of %lld: only an input can be a broadcast", argument->name,
                         axis->dim, (long long)axis->length);
@@ -138,8 +141,8 @@ static norma_status check_output(const norma_argument *argument, const span *s, 
 }
 
 static bool same_view(const norma_argument *a, const norma_argument *b) {
-  bool same = a->operand.data == b->operand.data;
-  for (int i = 0; i < a->layer->axis_count; i++) same = same && a->operand.stride[i] == b->operand.stride[i];
+  bool same = a->operand->data == b->operand->data;
+  for (int i = 0; i < a->layer->axis_count; i++) same = same && a->operand->stride[i] == b->operand->stride[i];
   return same;
 }
 
@@ -148,7 +151,7 @@ static norma_status check_pair(const norma_argument *one, const norma_argument *
   bool before = one->role == NORMA_IN_PLACE || one->role == NORMA_IN_PLACE_BOTH;
   bool next = one->role == NORMA_IN_PLACE_NEXT || one->role == NORMA_IN_PLACE_BOTH;
   bool in_place = (before && other + 1 == one) || (next && one + 1 == other);
-  if (other_span->size == 0 || (in_place && same_view(one, other))) return NORMA_OK;
+  if (in_place && same_view(one, other)) return NORMA_OK;
   if (!share_memory(one_span, other_span, one->item, other->item)) return NORMA_OK;
   return norma_fail(error, NORMA_OVERLAP,
                     in_place ? "%s overlaps %s: in place needs the same pointer and the same strides"
@@ -156,23 +159,29 @@ static norma_status check_pair(const norma_argument *one, const norma_argument *
                     one->name, other->name);
 }
 
+static norma_status check_one(const norma_argument *one, span *s, norma_error *error) {
+  int64_t alignment = one->item > 8 ? 8 : one->item;
+  if ((uintptr_t)one->operand->data % (uintptr_t)alignment != 0)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is at address %p, must be a multiple of %d bytes", one->name,
+                      (const void *)one->operand->data, (int)alignment);
+  norma_status status = span_make(s, one, error);
+  return status || one->role == NORMA_INPUT ? status : check_output(one, s, error);
+}
+
 norma_status norma_check_arguments(const norma_argument *arguments, int count, norma_error *error) {
   span spans[NORMA_MAX_ARGUMENTS];
+  int present[NORMA_MAX_ARGUMENTS], presents = 0;
   for (int i = 0; i < count; i++) {
-    const norma_argument *one = &arguments[i];
-    spans[i].size = 0;
-    if (is_empty(one)) continue;
-    int64_t alignment = one->item > 8 ? 8 : one->item;
-    if ((uintptr_t)one->operand.data % (uintptr_t)alignment != 0)
-      return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is at address %p, must be a multiple of %d bytes", one->name,
-                        (const void *)one->operand.data, (int)alignment);
-    norma_status status = span_make(&spans[i], one, error);
-    if (!status && one->role != NORMA_INPUT) status = check_output(one, &spans[i], error);
+    if (is_empty(&arguments[i])) continue;
+    norma_status status = check_one(&arguments[i], &spans[i], error);
     if (status) return status;
+    present[presents++] = i;
   }
-  for (int i = 0; i < count; i++) {
-    if (arguments[i].role == NORMA_INPUT || spans[i].size == 0) continue;
-    for (int k = 0; k < count; k++) {
+  for (int p = 0; p < presents; p++) {
+    int i = present[p];
+    if (arguments[i].role == NORMA_INPUT) continue;
+    for (int q = 0; q < presents; q++) {
+      int k = present[q];
       if (k == i || (arguments[k].role != NORMA_INPUT && k > i)) continue;
       norma_status status = check_pair(&arguments[i], &arguments[k], &spans[i], &spans[k], error);
       if (status) return status;

@@ -58,28 +58,29 @@ static norma_status check_operator(const norma_fold_args *a, int64_t channels, n
 }
 
 /* One dense array of n elements, as a layer of one axis and an argument on it. */
-static norma_argument dense(norma_layer *layer, const char *name, const void *data, norma_type type, int64_t n,
-                            norma_role role) {
+static norma_argument dense(norma_layer *layer, norma_operand *operand, const char *name, const void *data,
+                            norma_type type, int64_t n, norma_role role) {
   norma_layer_norm(layer, 1, 1, &n, NULL);
-  norma_operand operand = norma_bind(layer, NORMA_ELEMENTS, data, type, NULL);
-  return norma_array(name, layer, NORMA_ELEMENTS, &operand, role);
+  *operand = norma_bind(layer, NORMA_ELEMENTS, data, type, NULL);
+  return norma_array(name, layer, NORMA_ELEMENTS, operand, role);
 }
 
 static norma_status check_arrays(const norma_fold_args *a, int64_t channels, norma_error *error) {
   norma_layer c, w;
+  norma_operand o[10];
   bool op = a->op != NORMA_SCALE_SHIFT;
   int64_t weights = op ? norma_fold_weight_count(a) : 0;
   const norma_argument list[] = {
-      dense(&c, "mean", a->mean, a->type, channels, NORMA_INPUT),
-      dense(&c, "var", a->var, a->type, channels, NORMA_INPUT),
-      dense(&c, "gamma", a->gamma, a->type, channels, NORMA_INPUT),
-      dense(&c, "beta", a->beta, a->type, channels, NORMA_INPUT),
-      dense(&c, "scale", a->scale, NORMA_F64, channels, NORMA_OUTPUT),
-      dense(&c, "shift", a->shift, NORMA_F64, channels, NORMA_OUTPUT),
-      dense(&c, "bias", a->bias, a->op_type, channels, NORMA_INPUT),
-      dense(&c, "folded_bias", a->folded_bias, a->op_type, channels, NORMA_IN_PLACE),
-      dense(&w, "weight", a->weight, a->op_type, weights, NORMA_INPUT),
-      dense(&w, "folded_weight", a->folded_weight, a->op_type, weights, NORMA_IN_PLACE),
+      dense(&c, &o[0], "mean", a->mean, a->type, channels, NORMA_INPUT),
+      dense(&c, &o[1], "var", a->var, a->type, channels, NORMA_INPUT),
+      dense(&c, &o[2], "gamma", a->gamma, a->type, channels, NORMA_INPUT),
+      dense(&c, &o[3], "beta", a->beta, a->type, channels, NORMA_INPUT),
+      dense(&c, &o[4], "scale", a->scale, NORMA_F64, channels, NORMA_OUTPUT),
+      dense(&c, &o[5], "shift", a->shift, NORMA_F64, channels, NORMA_OUTPUT),
+      dense(&c, &o[6], "bias", a->bias, a->op_type, channels, NORMA_INPUT),
+      dense(&c, &o[7], "folded_bias", a->folded_bias, a->op_type, channels, NORMA_IN_PLACE),
+      dense(&w, &o[8], "weight", a->weight, a->op_type, weights, NORMA_INPUT),
+      dense(&w, &o[9], "folded_weight", a->folded_weight, a->op_type, weights, NORMA_IN_PLACE),
   };
   return norma_check_arguments(list, op ? 10 : 6, error);
 }

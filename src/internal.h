@@ -42,6 +42,8 @@ typedef struct norma_operand {
 
 /* strides: one per dimension of the tensor, or NULL for a dense array in the order of the pattern. Of an array that is
  * absent or empty they are not looked at; a step that does not fit is INT64_MAX, which the checks refuse. */
+void norma_bind_to(norma_operand *to, const norma_layer *layer, norma_extent extent, const void *data, norma_type type,
+                   const int64_t *strides);
 norma_operand norma_bind(const norma_layer *layer, norma_extent extent, const void *data, norma_type type,
                          const int64_t *strides);
 
@@ -61,10 +63,10 @@ typedef enum norma_role {
 typedef struct norma_argument {
   const char *name;
   const norma_layer *layer;
-  norma_operand operand;
+  const norma_operand *operand;
   norma_extent extent;
   norma_role role;
-  int64_t item; /* bytes per element; operand.stride counts these */
+  int64_t item; /* bytes per element; operand->stride counts these */
 } norma_argument;
 norma_argument norma_array(const char *name, const norma_layer *layer, norma_extent extent,
                            const norma_operand *operand, norma_role role);

@@ -1,6 +1,8 @@
 /* Forward and backward: check everything, then statistics, sums, elements. */
 #include "kernels/kernels.h"
 
+#include <string.h>
+
 static norma_status check_statistics(const norma_forward_args *a, norma_error *error) {
   if (a->layer->rms && a->given_mean)
     return norma_fail(error, NORMA_BAD_ARGUMENT,
@@ -44,7 +46,12 @@ static norma_status make_call(const norma_forward_args *a, norma_call *call, nor
   if (status) return status;
   const norma_layer *l = a->layer;
   norma_type param = norma_param_type(a->type);
-  *call = (norma_call){.layer = l, .type = a->type, .eps = a->eps, .alpha = 1, .param_scale = 1, .ddof = a->ddof};
+  memset(call, 0, sizeof *call); /* in place: it is large */
+  call->layer = l;
+  call->type = a->type;
+  call->eps = a->eps;
+  call->alpha = call->param_scale = 1;
+  call->ddof = a->ddof;
   call->threads = a->threads;
   call->activation = a->activation;
   call->weight_offset = a->weight && a->flags & NORMA_WEIGHT_PLUS_ONE ? 1 : 0;
@@ -52,18 +59,18 @@ static norma_status make_call(const norma_forward_args *a, norma_call *call, nor
   status = norma_resolve_eps(&call->eps, "eps", a->flags & NORMA_EPS_ZERO, standard, error);
   if (!status) status = check_statistics(a, error);
   if (!status) status = check_fused(a, error);
-  call->x = norma_bind(l, NORMA_ELEMENTS, a->x, a->type, a->x_strides);
-  call->y = norma_bind(l, NORMA_ELEMENTS, a->y, a->type, a->y_strides);
-  call->residual = norma_bind(l, NORMA_ELEMENTS, a->residual, a->type, a->residual_strides);
-  call->sum = norma_bind(l, NORMA_ELEMENTS, a->sum, a->type, a->sum_strides);
-  call->after = norma_bind(l, NORMA_ELEMENTS, a->after, a->type, a->after_strides);
-  call->weight = norma_bind(l, NORMA_PARAMS, a->weight, param, a->weight_strides);
-  call->bias = norma_bind(l, NORMA_PARAMS, a->bias, param, a->bias_strides);
-  call->given_mean = norma_bind(l, NORMA_UNITS, a->given_mean, param, a->given_strides);
-  call->given_var = norma_bind(l, NORMA_UNITS, a->given_var, param, a->given_strides);
-  call->mean = norma_bind(l, NORMA_UNITS, a->mean, param, NULL);
-  call->var = norma_bind(l, NORMA_UNITS, a->var, param, NULL);
-  call->rstd = norma_bind(l, NORMA_UNITS, a->rstd, param, NULL);
+  norma_bind_to(&call->x, l, NORMA_ELEMENTS, a->x, a->type, a->x_strides);
+  norma_bind_to(&call->y, l, NORMA_ELEMENTS, a->y, a->type, a->y_strides);
+  norma_bind_to(&call->residual, l, NORMA_ELEMENTS, a->residual, a->type, a->residual_strides);
+  norma_bind_to(&call->sum, l, NORMA_ELEMENTS, a->sum, a->type, a->sum_strides);
+  norma_bind_to(&call->after, l, NORMA_ELEMENTS, a->after, a->type, a->after_strides);
+  norma_bind_to(&call->weight, l, NORMA_PARAMS, a->weight, param, a->weight_strides);
+  norma_bind_to(&call->bias, l, NORMA_PARAMS, a->bias, param, a->bias_strides);
+  norma_bind_to(&call->given_mean, l, NORMA_UNITS, a->given_mean, param, a->given_strides);
+  norma_bind_to(&call->given_var, l, NORMA_UNITS, a->given_var, param, a->given_strides);
+  norma_bind_to(&call->mean, l, NORMA_UNITS, a->mean, param, NULL);
+  norma_bind_to(&call->var, l, NORMA_UNITS, a->var, param, NULL);
+  norma_bind_to(&call->rstd, l, NORMA_UNITS, a->rstd, param, NULL);
   return status;
 }
 
@@ -71,9 +78,10 @@ static norma_status make_call(const norma_forward_args *a, norma_call *call, nor
 
 /* Reads every given variance, once it is known that they can be read. */
 static norma_status check_variances(const norma_call *call, norma_error *error) {
+  if (!call->given_var.data) return NORMA_OK;
   norma_axes units = norma_reduction_make(call->layer, NORMA_UNITS).kept;
   norma_walk walk = norma_walk_make(call->layer, &units, &call->given_var);
-  int64_t count = call->given_var.data ? norma_layer_units(call->layer) : 0;
+  int64_t count = norma_layer_units(call->layer);
   for (int64_t u = 0; u < count; u++) {
     double var;
     norma_walk_gather(&walk, 0, u, 1, &var);
@@ -86,9 +94,9 @@ static norma_status check_variances(const norma_call *call, norma_error *error) 
 
 /* An array of structs per unit: its operand counts in structs. */
 static norma_argument structs(const char *name, const norma_layer *layer, const void *data, size_t item,
-                              norma_role role) {
-  norma_operand operand = norma_bind(layer, NORMA_UNITS, data, NORMA_F64, NULL);
-  norma_argument argument = norma_array(name, layer, NORMA_UNITS, &operand, role);
+                              norma_role role, norma_operand *operand) {
+  norma_bind_to(operand, layer, NORMA_UNITS, data, NORMA_F64, NULL);
+  norma_argument argument = norma_array(name, layer, NORMA_UNITS, operand, role);
   argument.item = (int64_t)item;
   return argument;
 }
@@ -98,6 +106,7 @@ static norma_argument structs(const char *name, const norma_layer *layer, const 
 static norma_status check_arrays(const norma_call *call, const norma_saved *saved, const norma_moments *moments,
                                  const norma_saved *saved_in, norma_error *error) {
   const norma_layer *l = call->layer;
+  norma_operand kept[3];
   const norma_argument list[] = {
       norma_array("residual", l, NORMA_ELEMENTS, &call->residual, NORMA_INPUT),
       norma_array("sum", l, NORMA_ELEMENTS, &call->sum, NORMA_IN_PLACE_BOTH),
@@ -117,14 +126,14 @@ static norma_status check_arrays(const norma_call *call, const norma_saved *save
       norma_array("mean", l, NORMA_UNITS, &call->mean, NORMA_OUTPUT),
       norma_array("var", l, NORMA_UNITS, &call->var, NORMA_OUTPUT),
       norma_array("rstd", l, NORMA_UNITS, &call->rstd, NORMA_OUTPUT),
-      structs("saved", l, saved, sizeof *saved, NORMA_OUTPUT),
-      structs("moments", l, moments, sizeof *moments, NORMA_OUTPUT),
-      structs("saved", l, saved_in, sizeof *saved_in, NORMA_INPUT),
+      structs("saved", l, saved, sizeof *saved, NORMA_OUTPUT, &kept[0]),
+      structs("moments", l, moments, sizeof *moments, NORMA_OUTPUT, &kept[1]),
+      structs("saved", l, saved_in, sizeof *saved_in, NORMA_INPUT, &kept[2]),
   };
   const int count = (int)(sizeof list / sizeof *list);
   _Static_assert(sizeof list <= NORMA_MAX_ARGUMENTS * sizeof *list, "norma_check_arguments has room for fewer");
   for (int i = 0; i < count; i++)
-    if (list[i].extent == NORMA_PARAMS && list[i].operand.data && !norma_layer_has_affine(l))
+    if (list[i].extent == NORMA_PARAMS && list[i].operand->data && !norma_layer_has_affine(l))
       return norma_fail(error, NORMA_BAD_ARGUMENT,
                         "%s is given, but the affine list of the layer is empty: NULL is right", list[i].name);
   norma_status status = norma_check_arguments(list, count, error);
@@ -211,12 +220,12 @@ static norma_status make_backward(const norma_backward_args *a, norma_call *call
   status = make_call(&forward, call, error);
   if (status) return status;
   norma_type param = norma_param_type(a->type);
-  call->dy = norma_bind(a->layer, NORMA_ELEMENTS, a->dy, a->type, a->dy_strides);
-  call->dx = norma_bind(a->layer, NORMA_ELEMENTS, a->dx, a->type, a->dx_strides);
-  call->dafter = norma_bind(a->layer, NORMA_ELEMENTS, a->dafter, a->type, a->dafter_strides);
-  call->dsum = norma_bind(a->layer, NORMA_ELEMENTS, a->dsum, a->type, a->dsum_strides);
-  call->dweight = norma_bind(a->layer, NORMA_PARAMS, a->dweight, param, a->dweight_strides);
-  call->dbias = norma_bind(a->layer, NORMA_PARAMS, a->dbias, param, a->dbias_strides);
+  norma_bind_to(&call->dy, a->layer, NORMA_ELEMENTS, a->dy, a->type, a->dy_strides);
+  norma_bind_to(&call->dx, a->layer, NORMA_ELEMENTS, a->dx, a->type, a->dx_strides);
+  norma_bind_to(&call->dafter, a->layer, NORMA_ELEMENTS, a->dafter, a->type, a->dafter_strides);
+  norma_bind_to(&call->dsum, a->layer, NORMA_ELEMENTS, a->dsum, a->type, a->dsum_strides);
+  norma_bind_to(&call->dweight, a->layer, NORMA_PARAMS, a->dweight, param, a->dweight_strides);
+  norma_bind_to(&call->dbias, a->layer, NORMA_PARAMS, a->dbias, param, a->dbias_strides);
   if (a->saved && a->given_var)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "saved and given_var are both set: saved holds statistics of x");
   if (a->dafter && a->activation && !a->after && norma_layer_elements(a->layer) > 0)

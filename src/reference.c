@@ -40,7 +40,7 @@ static real read(const norma_layer *layer, const norma_operand *from, int64_t i,
 }
 
 static int64_t index_of(const norma_layer *layer, norma_extent extent, int64_t i) {
-  norma_operand dense = norma_bind(layer, extent, NULL, NORMA_F64, NULL);
+  norma_operand dense = norma_bind(layer, extent, layer, NORMA_F64, NULL); /* for its strides */
   return place(layer, NORMA_ELEMENTS, dense.stride, i);
 }
 

@@ -63,8 +63,9 @@ real norma_reference_activation_error(norma_activation activation, norma_type ty
   return 1.13L * bound + 3 * half_unit(type) * (own + 2 * bound) + least;
 }
 
-/* The slopes err by at most 5 half units and change by at most 0.8 for each unit of z; that of ReLU jumps at 0. */
+/* The slopes err by at most 5 half units and change by at most 0.8 for each unit of z, and dz is rounded; the slope of
+ * ReLU jumps at 0. */
 real norma_reference_slope_error(norma_activation activation, norma_type type, real z, real bound) {
   if (activation == NORMA_RELU) return bound > 0 && fabsl(z) <= bound;
-  return fminl(0.8L * bound, 1.3L) + 5 * half_unit(type);
+  return fminl(0.8L * bound, 1.3L) + 6 * half_unit(type);
 }

@@ -76,54 +76,90 @@ static inline float norma_relu_grad_f32(float z) {
   return z == z ? slope : z;
 }
 
+/*
+ * Each function of z is in two halves: the argument of its exponential, and what is made of z and the exponential e.
+ * Vectors keep e in memory between them. In one piece, GCC moves the division into the branches of the exponential's
+ * ends, and divides each element by e^88 too: denormal quotients, which take the processor several times as long.
+ */
+
 /* z / (1 + exp(-w)); below -88 it is 0. */
-static inline float norma_gate_f32(float z, float w) {
-  float y = z / (1 + norma_exp_f32(-w));
+static inline float norma_gate_f32(float z, float w, float e) {
+  float y = z / (1 + e);
   return w < -88 ? -0.0f : y;
 }
 
 /* Its derivative, where w has the derivative v / z: sigma (1 + v (1 - sigma)) with 1 - sigma = exp(-w) sigma. */
-static inline float norma_gate_grad_f32(float w, float v) {
-  float e = norma_exp_f32(-w), sigma = 1 / (1 + e);
+static inline float norma_gate_grad_f32(float v, float e) {
+  float sigma = 1 / (1 + e);
   return sigma * (1 + v * (e * sigma));
 }
 
-static inline float norma_silu_f32(float z) { return norma_gate_f32(z, z); }
+/* Between its ends, which may be NaN. */
+static inline float norma_within_f32(float z, float end) {
+  float c = z > end ? end : z;
+  return c < -end ? -end : c;
+}
 
-static inline float norma_silu_grad_f32(float z) {
-  float c = z > 87 ? 87 : z;
-  c = c < -87 ? -87 : c;
-  float slope = norma_gate_grad_f32(c, c);
+static inline float norma_silu_arg_f32(float z) { return -z; }
+static inline float norma_silu_end_f32(float z, float e) { return norma_gate_f32(z, z, e); }
+
+static inline float norma_silu_grad_arg_f32(float z) { return -norma_within_f32(z, 87); }
+static inline float norma_silu_grad_end_f32(float z, float e) {
+  float slope = norma_gate_grad_f32(norma_within_f32(z, 87), e);
   return z < -87 ? 0 : slope;
 }
 
-static inline float norma_gelu_tanh_f32(float z) {
-  float w = z * (0x1.988454p+0f + 0x1.2444f2p-4f * (z * z));
-  return norma_gate_f32(z, w);
+static inline float norma_gelu_tanh_w_f32(float z) { return z * (0x1.988454p+0f + 0x1.2444f2p-4f * (z * z)); }
+static inline float norma_gelu_tanh_arg_f32(float z) { return -norma_gelu_tanh_w_f32(z); }
+static inline float norma_gelu_tanh_end_f32(float z, float e) {
+  return norma_gate_f32(z, norma_gelu_tanh_w_f32(z), e);
 }
 
-static inline float norma_gelu_tanh_grad_f32(float z) {
-  float c = z > 9.9f ? 9.9f : z;
-  c = c < -9.9f ? -9.9f : c;
-  float square = c * c;
-  float w = c * (0x1.988454p+0f + 0x1.2444f2p-4f * square), v = c * (0x1.988454p+0f + 0x1.b6676cp-3f * square);
-  float slope = norma_gate_grad_f32(w, v);
+static inline float norma_gelu_tanh_grad_arg_f32(float z) {
+  return -norma_gelu_tanh_w_f32(norma_within_f32(z, 9.9f));
+}
+static inline float norma_gelu_tanh_grad_end_f32(float z, float e) {
+  float c = norma_within_f32(z, 9.9f), v = c * (0x1.988454p+0f + 0x1.b6676cp-3f * (c * c));
+  float slope = norma_gate_grad_f32(v, e);
   return z < -9.9f ? 0 : slope;
 }
 
-static inline float norma_gelu_f32(float z) {
-  float t = norma_abs_f32(z), e = norma_exp_f32(-0.5f * (t * t)), h = t * (e * norma_tail_f32(t));
+static inline float norma_gelu_arg_f32(float z) {
+  float t = norma_abs_f32(z);
+  return -0.5f * (t * t);
+}
+static inline float norma_gelu_end_f32(float z, float e) {
+  float t = norma_abs_f32(z), h = t * (e * norma_tail_f32(t));
   h = t > 13 ? 0 : h;
   return norma_relu_f32(z) - h;
 }
 
 /* tail(t) - t phi(t) for negative z, 1 minus that for positive. Like all slopes it ends in exact zeros, so that -Inf
  * has the slope 0. */
-static inline float norma_gelu_grad_f32(float z) {
-  float t = norma_abs_f32(z);
-  t = t > 13 ? 13 : t;
-  float e = norma_exp_f32(-0.5f * (t * t)), d = e * (norma_tail_f32(t) - 0x1.988454p-2f * t), slope = z < 0 ? d : 1 - d;
+static inline float norma_gelu_grad_arg_f32(float z) { return norma_gelu_arg_f32(norma_within_f32(z, 13)); }
+static inline float norma_gelu_grad_end_f32(float z, float e) {
+  float t = norma_abs_f32(norma_within_f32(z, 13));
+  float d = e * (norma_tail_f32(t) - 0x1.988454p-2f * t), slope = z < 0 ? d : 1 - d;
   return z < -13 ? 0 : slope;
+}
+
+static inline float norma_silu_f32(float z) {
+  return norma_silu_end_f32(z, norma_exp_f32(norma_silu_arg_f32(z)));
+}
+static inline float norma_silu_grad_f32(float z) {
+  return norma_silu_grad_end_f32(z, norma_exp_f32(norma_silu_grad_arg_f32(z)));
+}
+static inline float norma_gelu_tanh_f32(float z) {
+  return norma_gelu_tanh_end_f32(z, norma_exp_f32(norma_gelu_tanh_arg_f32(z)));
+}
+static inline float norma_gelu_tanh_grad_f32(float z) {
+  return norma_gelu_tanh_grad_end_f32(z, norma_exp_f32(norma_gelu_tanh_grad_arg_f32(z)));
+}
+static inline float norma_gelu_f32(float z) {
+  return norma_gelu_end_f32(z, norma_exp_f32(norma_gelu_arg_f32(z)));
+}
+static inline float norma_gelu_grad_f32(float z) {
+  return norma_gelu_grad_end_f32(z, norma_exp_f32(norma_gelu_grad_arg_f32(z)));
 }
 
 static inline float norma_activate_f32(norma_activation activation, float z) {

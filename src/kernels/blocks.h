@@ -49,25 +49,28 @@ NORMA_INLINE const float *load_group(norma_type type, const void *from, int64_t 
   return room;
 }
 
-/* n < 64 elements, and zeros behind them up to the end of their quarter. */
-NORMA_INLINE const float *load_rest(norma_type type, const void *from, int64_t first, int64_t n, float *room) {
+/* n < 64 elements; what is behind them must not be read. */
+NORMA_INLINE const float *load_few(norma_type type, const void *from, int64_t first, int64_t n, float *room) {
   NORMA_ALIGNED uint16_t halves[NORMA_GROUP];
-  int64_t whole = (n + NORMA_QUARTER - 1) & -(int64_t)NORMA_QUARTER;
-  if (type == NORMA_F32) {
-    const float *row = (const float *)from + first;
-    if (whole == n) return row;
-    for (int i = 0; i < NORMA_QUARTER; i++) room[whole - NORMA_QUARTER + i] = 0;
-    memcpy(room, row, (size_t)n * sizeof *row);
-    return room;
-  }
+  if (type == NORMA_F32) return (const float *)from + first;
   memset(halves, 0, sizeof halves);
   memcpy(halves, (const uint16_t *)from + first, (size_t)n * sizeof *halves);
   return load_group(type, halves, 0, room);
 }
 
+/* The same, and zeros behind them up to the end of their quarter. */
+NORMA_INLINE const float *load_rest(norma_type type, const void *from, int64_t first, int64_t n, float *room) {
+  int64_t whole = (n + NORMA_QUARTER - 1) & -(int64_t)NORMA_QUARTER;
+  const float *row = load_few(type, from, first, n, room);
+  if (type != NORMA_F32 || whole == n) return row;
+  for (int i = 0; i < NORMA_QUARTER; i++) room[whole - NORMA_QUARTER + i] = 0;
+  memcpy(room, row, (size_t)n * sizeof *row);
+  return room;
+}
+
 NORMA_INLINE void prefetch_group(norma_type type, const void *from, int64_t first) {
-  const char *at = (const char *)from + first * (type == NORMA_F32 ? 4 : 2);
-  for (int i = 0; i < (type == NORMA_F32 ? 256 : 128); i += 64) __builtin_prefetch(at + i);
+  uintptr_t at = (uintptr_t)from + (uintptr_t)(first * (type == NORMA_F32 ? 4 : 2)); /* may be past the end */
+  for (int i = 0; i < (type == NORMA_F32 ? 256 : 128); i += 64) __builtin_prefetch((const char *)at + i);
 }
 
 /* Where results go. Streaming stores must write whole lines in address order, so what does not fill one waits. */

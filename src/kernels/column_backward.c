@@ -3,10 +3,11 @@
 #include "column_plan.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct pass {
   norma_column_plan plan;
-  norma_column_view x, dy, dx, weight;
+  norma_column_view x, dy, dx, weight, bias;
   const norma_saved *saved;
   norma_pair *means;
   bool varies;         /* the weight changes along a run: with the row */
@@ -33,8 +34,37 @@ static double weight_at(const pass *p, int64_t plane, int64_t outer, int64_t row
 
 /* The first q of a unit: of its first run's first row. */
 static double pivot_of(const pass *p, int64_t plane, int64_t column) {
-  double dy = norma_load_one(p->plan.call->type, norma_column_at(&p->dy, plane, 0, 0, column), 0, 0);
-  return dy * weight_at(p, plane, 0, 0, column);
+  const norma_call *call = p->plan.call;
+  double x = norma_load_one(call->type, norma_column_at(&p->x, plane, 0, 0, column), 0, 0);
+  double dy = norma_load_one(call->type, norma_column_at(&p->dy, plane, 0, 0, column), 0, 0);
+  double weight = norma_load_one(NORMA_F32, norma_column_at(&p->weight, plane, 0, 0, column), 0, 1);
+  double bias = norma_load_one(NORMA_F32, norma_column_at(&p->bias, plane, 0, 0, column), 0, -0.0);
+  const norma_saved *unit = &p->saved[norma_column_unit(&p->plan, plane, column)];
+  return weight_at(p, plane, 0, 0, column) * norma_single_dz(call, unit, x, dy, weight, bias);
+}
+
+/* z from some row and column on, where there is an activation; its units are gathered. */
+typedef struct column_z {
+  norma_saved unit[NORMA_TILE];
+  float hi[NORMA_TILE], lo[NORMA_TILE], rstd[NORMA_TILE];
+  norma_coefs coefs;
+} column_z;
+
+static const norma_coefs *set_z(const pass *p, int64_t plane, int64_t outer, int64_t row, int64_t column,
+                                int64_t units, column_z *z) {
+  const norma_call *call = p->plan.call;
+  if (!call->activation) return NULL;
+  for (int64_t i = 0; i < units; i++) norma_coefs_set(&z->unit[i], &z->hi[i], &z->lo[i], &z->rstd[i]);
+  z->coefs = (norma_coefs){.hi = z->hi, .lo = z->lo, .rstd = z->rstd, .saved = z->unit};
+  if (p->by_row) z->coefs.unit_row = 1;
+  else z->coefs.unit_step = 1;
+  z->coefs.weight = (const float *)norma_column_at(&p->weight, plane, outer, row, column);
+  z->coefs.bias = (const float *)norma_column_at(&p->bias, plane, outer, row, column);
+  z->coefs.weight_step = p->weight.column_stride, z->coefs.bias_step = p->bias.column_stride;
+  z->coefs.weight_row = p->weight.row_stride, z->coefs.bias_row = p->bias.row_stride;
+  z->coefs.weight_offset = (float)call->weight_offset;
+  z->coefs.activation = call->activation;
+  return &z->coefs;
 }
 
 /* --------------------------------------------------------------------------------------------------------- sums --- */
@@ -43,21 +73,24 @@ static double pivot_of(const pass *p, int64_t plane, int64_t column) {
 static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t first, int64_t n) {
   double mean[NORMA_COLUMNS], mean_lo[NORMA_COLUMNS], rstd[NORMA_COLUMNS], pivot[NORMA_COLUMNS] = {0};
   double sum[2 * NORMA_COLUMNS];
-  int64_t row = piece * NORMA_STRETCH, rows = norma_smaller(p->plan.rows - row, NORMA_STRETCH);
+  int64_t row = piece * p->plan.stretch, rows = norma_smaller(p->plan.rows - row, p->plan.stretch);
   norma_slopes s = {.mean = mean, .mean_lo = mean_lo, .rstd = rstd, .weight_row = p->weight.row_stride};
+  column_z z;
   if (p->by_row) {
     int64_t at = norma_walk_offset(&p->row_planes, plane) + norma_walk_offset(&p->row_outer, outer);
     const double *unit = &p->saved->mean + at + row * p->row_doubles;
     s.mean = unit, s.mean_lo = unit + 1, s.rstd = unit + 2;
     s.unit_step = p->row_doubles;
+    for (int64_t r = 0; r < rows; r++) memcpy(&z.unit[r], unit + r * p->row_doubles, sizeof z.unit[r]);
   }
   for (int64_t c = 0; c < n && !p->by_row; c++) {
-    const norma_saved *unit = &p->saved[norma_column_unit(&p->plan, plane, first + c)];
-    mean[c] = unit->mean, mean_lo[c] = unit->mean_lo, rstd[c] = unit->rstd;
+    z.unit[c] = p->saved[norma_column_unit(&p->plan, plane, first + c)];
+    mean[c] = z.unit[c].mean, mean_lo[c] = z.unit[c].mean_lo, rstd[c] = z.unit[c].rstd;
     if (p->varies) pivot[c] = pivot_of(p, plane, (first + c) / p->plan.middle * p->plan.middle);
   }
   for (int64_t c = n; c % 4 && !p->by_row; c++) mean[c] = mean_lo[c] = rstd[c] = 0;
   if (p->varies) s.weight = (const float *)norma_column_at(&p->weight, plane, outer, row, first);
+  s.z = set_z(p, plane, outer, row, first, p->by_row ? rows : n, &z);
   s.weight_offset = p->plan.call->weight_offset;
   p->plan.kernels->column_gradients(p->plan.call->type, &s, p->by_row, norma_column_at(&p->x, plane, outer, row, first),
                                     p->x.row_stride, norma_column_at(&p->dy, plane, outer, row, first),
@@ -139,8 +172,10 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
                        int64_t n) {
   const pass *p = context;
   double mean[NORMA_TILE], mean_lo[NORMA_TILE], rstd[NORMA_TILE], q[NORMA_TILE], q_xhat[NORMA_TILE];
+  column_z z;
   for (int64_t c = 0; c < n; c++) {
     int64_t unit = norma_column_unit(&p->plan, plane, column + c);
+    z.unit[c] = p->saved[unit];
     mean[c] = p->saved[unit].mean, mean_lo[c] = p->saved[unit].mean_lo, rstd[c] = p->saved[unit].rstd;
     if (p->means) q[c] = p->means[unit].q, q_xhat[c] = p->means[unit].q_xhat;
   }
@@ -150,6 +185,7 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
   s.weight_step = p->weight.column_stride;
   s.weight_row = p->weight.row_stride;
   s.weight_offset = p->plan.call->weight_offset;
+  s.z = set_z(p, plane, outer, first, column, n, &z);
   norma_rows r = {.rows = rows, .n = n, .x_stride = p->x.row_stride, .dy_stride = p->dy.row_stride};
   r.y_stride = p->dx.row_stride;
   r.x = norma_column_at(&p->x, plane, outer, first, column);
@@ -161,11 +197,14 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
 /* ----------------------------------------------------------------------------------------------- the whole pass --- */
 
 size_t norma_column_sums_bytes(const norma_layer *layer) {
-  norma_axes unit = norma_reduction_make(layer, NORMA_UNITS).run, param = norma_reduction_make(layer, NORMA_PARAMS).run;
-  int64_t runs[2] = {norma_axes_length(layer, &unit), norma_axes_length(layer, &param)}, most = 0;
+  static const norma_extent of[2] = {NORMA_UNITS, NORMA_PARAMS};
+  int64_t most = 0;
   for (int i = 0; i < 2; i++) {
-    if (runs[i] == 0) continue;
-    int64_t pieces = (runs[i] + NORMA_STRETCH - 1) / NORMA_STRETCH, count = norma_layer_elements(layer) / runs[i];
+    norma_reduction r;
+    norma_reduction_init(&r, layer, of[i]);
+    int64_t run = norma_axes_length(layer, &r.run);
+    if (run == 0) continue;
+    int64_t pieces = (run + r.stretch - 1) / r.stretch, count = norma_layer_elements(layer) / run;
     if (count * pieces > most) most = count * pieces;
   }
   return (size_t)most * sizeof(norma_partial_sums);
@@ -198,6 +237,10 @@ bool norma_column_params(const norma_call *call, const norma_saved *saved, void 
   if (!norma_column_plan_make(&p.plan, call, &call->dy, NORMA_PARAMS) || p.plan.middle > 1) return false;
   if (!norma_column_view_make(&p.plan, &call->x, &p.x) || !norma_column_view_make(&p.plan, &call->dy, &p.dy))
     return false;
+  if (!norma_column_view_make(&p.plan, &call->weight, &p.weight) ||
+      !norma_column_view_make(&p.plan, &call->bias, &p.bias))
+    return false;
+  if (call->activation && ((p.weight.column_stride | p.bias.column_stride) & ~(int64_t)1)) return false;
   norma_operand units = norma_bind_doubles(call->layer, &saved->mean, sizeof *saved / sizeof(double));
   norma_walk rows = norma_walk_make(call->layer, &p.plan.run, &units);
   norma_walk columns = norma_walk_make(call->layer, &p.plan.columns, &units);
@@ -237,9 +280,10 @@ bool norma_column_backward(const norma_call *call, const norma_saved *saved, nor
   pass p = {.saved = saved, .means = given ? NULL : means, .pieces = workspace, .varies = norma_weight_varies(call)};
   if (!norma_column_plan_make(&p.plan, call, &call->dy, NORMA_UNITS)) return false;
   if (!norma_column_view_make(&p.plan, &call->x, &p.x) || !norma_column_view_make(&p.plan, &call->dy, &p.dy) ||
-      !norma_column_view_make(&p.plan, &call->dx, &p.dx) || !norma_column_view_make(&p.plan, &call->weight, &p.weight))
+      !norma_column_view_make(&p.plan, &call->dx, &p.dx) || !norma_column_view_make(&p.plan, &call->weight, &p.weight) ||
+      !norma_column_view_make(&p.plan, &call->bias, &p.bias))
     return false;
-  if (p.weight.column_stride & ~(int64_t)1 || (call->dx.data && p.dx.column_stride != 1)) return false;
+  if ((p.weight.column_stride | p.bias.column_stride) & ~(int64_t)1 || (call->dx.data && p.dx.column_stride != 1)) return false;
   if (p.varies && p.weight.column_stride != 0) return false;
   p.stream = call->dx.data && norma_streams(call);
   if (params && !together) norma_param_pass(call, saved, workspace);

@@ -13,18 +13,12 @@ static int next_column(const norma_layer *layer, const norma_axes *from, const n
 
 static void append(norma_axes *axes, int axis) { axes->index[axes->count++] = axis; }
 
-static bool contains(const norma_axes *axes, int axis) {
-  for (int i = 0; i < axes->count; i++)
-    if (axes->index[i] == axis) return true;
-  return false;
-}
-
 /* The columns, outermost first: kept and middle axes with the strides 1, then the product so far, and so on. */
 static norma_axes find_columns(const norma_layer *layer, const norma_reduction *r, const norma_operand *x,
                                const norma_operand *also) {
   norma_axes inward = {0}, columns = {0}, from = {0};
   for (int a = 0; a < layer->axis_count; a++)
-    if (contains(&r->kept, a) || contains(&r->middle, a)) append(&from, a);
+    if (norma_axes_contain(&r->kept, a) || norma_axes_contain(&r->middle, a)) append(&from, a);
   int64_t stride = 1;
   int below = layer->axis_count;
   for (int a; (a = next_column(layer, &from, x, also, stride, below)) >= 0; below = a) {
@@ -39,14 +33,15 @@ bool norma_column_plan_make(norma_column_plan *p, const norma_call *call, const 
                             norma_extent extent) {
   const norma_layer *layer = call->layer;
   norma_reduction r = norma_reduction_make(layer, extent);
-  *p = (norma_column_plan){.call = call, .kernels = norma_kernels_best(), .outer = r.outer, .run = r.run};
+  *p = (norma_column_plan){.call = call, .kernels = norma_kernels_best(), .outer = r.outer, .run = r.run,
+                           .stretch = r.stretch};
   p->columns = find_columns(layer, &r, &call->x, also);
   for (int i = 0; i < r.kept.count; i++)
-    if (!contains(&p->columns, r.kept.index[i])) append(&p->planes, r.kept.index[i]);
+    if (!norma_axes_contain(&p->columns, r.kept.index[i])) append(&p->planes, r.kept.index[i]);
   /* The middle level is the innermost columns, or none of them. */
   int inside = 0;
   for (int i = 0; i < p->columns.count; i++) {
-    bool is_middle = contains(&r.middle, p->columns.index[i]);
+    bool is_middle = norma_axes_contain(&r.middle, p->columns.index[i]);
     if (inside > 0 && !is_middle) return false;
     inside += is_middle;
   }
@@ -60,7 +55,7 @@ bool norma_column_plan_make(norma_column_plan *p, const norma_call *call, const 
   p->width = norma_axes_length(layer, &p->columns);
   p->outer_count = norma_axes_length(layer, &p->outer);
   p->rows = norma_axes_length(layer, &p->run);
-  p->pieces_of_run = (p->rows + NORMA_STRETCH - 1) / NORMA_STRETCH;
+  p->pieces_of_run = (p->rows + p->stretch - 1) / p->stretch;
   static const norma_saved none;
   norma_operand units = norma_bind_doubles(layer, &none.mean, 1);
   p->unit_planes = norma_walk_make(layer, &p->planes, &units);

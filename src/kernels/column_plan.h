@@ -15,7 +15,7 @@ typedef struct norma_column_plan {
   norma_axes planes, columns, outer, run;
   int64_t plane_count, width, rows, middle;
   int64_t outer_count, outer_middle; /* the middle level may be outside the columns: the last factor of outer_count */
-  int64_t pieces_of_run; /* stretches */
+  int64_t stretch, pieces_of_run; /* rows of a stretch, stretches */
   norma_walk unit_planes, unit_columns; /* the unit of a plane and column, in norma_saved */
 } norma_column_plan;
 

@@ -20,7 +20,14 @@ void norma_times_slope(const norma_call *call, const double *z, double *dy, int6
   if (call->type == NORMA_F64)
     for (int64_t i = 0; a && i < n; i++) dy[i] *= norma_slope_f64(a, z[i]);
   else
-    for (int64_t i = 0; a && i < n; i++) dy[i] *= norma_slope_f32(a, (float)z[i]);
+    for (int64_t i = 0; a && i < n; i++) dy[i] = (float)dy[i] * norma_slope_f32(a, (float)z[i]);
+}
+
+float norma_single_dz(const norma_call *call, const norma_saved *saved, double x, double dy, double weight,
+                      double bias) {
+  if (!call->activation) return (float)dy;
+  float z = norma_single_z(saved, (float)x, (float)norma_gamma(call, weight), (float)bias, -0.0f);
+  return (float)dy * norma_slope_f32(call->activation, z);
 }
 
 static double z_of(const norma_call *call, const norma_affine *at, int64_t i, double by) {

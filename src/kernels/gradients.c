@@ -162,8 +162,7 @@ static void sum_units(void *context, int64_t begin, int64_t end) {
 void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norma_pair *means) {
   job j = job_make(call, saved, NORMA_UNITS);
   j.means = means;
-  /* With an activation dz has too many bits for exact products, and the pivot makes a constant q exact. */
-  j.by_run = norma_is_single(call) && !call->activation && !norma_weight_varies(call);
+  j.by_run = norma_is_single(call) && !norma_weight_varies(call);
   if (call->weight.data) j.at.weight = norma_reduction_view(&j.reduction, &call->weight);
   if (norma_layer_unit_elements(call->layer) > 0)
     norma_parallel(call->threads, j.reduction.columns, 1, norma_pass_bytes(call, 2), sum_units, &j);

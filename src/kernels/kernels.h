@@ -24,8 +24,10 @@ void norma_widen_f16(const uint16_t *from, float *to, int64_t n);
 void norma_narrow_f16(const float *from, uint16_t *to, int64_t n);
 
 /* The summation tree, on consecutive positions (docs/accuracy.md): a quarter is 16 positions, position i in lane
- * i mod 4; quarter k goes to accumulator k mod 4; a stretch of 4096 positions ends as (A0 + A1) + (A2 + A3). */
+ * i mod 4; quarter k goes to accumulator k mod 4; a stretch of positions ends as (A0 + A1) + (A2 + A3). */
 enum { NORMA_QUARTER = 16, NORMA_BLOCK = 256, NORMA_STRETCH = 4096 };
+/* A stretch of parameters that are summed across units: threads take whole stretches, and there have to be enough. */
+enum { NORMA_ACROSS = 256 };
 
 typedef struct norma_tree {
   double accumulator[4];
@@ -44,6 +46,11 @@ typedef struct norma_axes {
 } norma_axes;
 
 int64_t norma_axes_length(const norma_layer *layer, const norma_axes *axes);
+static inline bool norma_axes_contain(const norma_axes *axes, int axis) {
+  for (int i = 0; i < axes->count; i++)
+    if (axes->index[i] == axis) return true;
+  return false;
+}
 
 /* An operand along a subset of axes in canonical form: no axes of length 1, neighbours merged where strides allow. */
 typedef struct norma_walk {
@@ -53,6 +60,8 @@ typedef struct norma_walk {
   int64_t length[NORMA_MAX_AXES], stride[NORMA_MAX_AXES];
 } norma_walk;
 
+/* Walks and reductions are large: small calls feel it if one is cleared or copied, hence the second form. */
+void norma_walk_init(norma_walk *walk, const norma_layer *layer, const norma_axes *axes, const norma_operand *operand);
 norma_walk norma_walk_make(const norma_layer *layer, const norma_axes *axes, const norma_operand *operand);
 /* Elements from the operand's start to a position. */
 int64_t norma_walk_offset(const norma_walk *walk, int64_t position);
@@ -82,14 +91,17 @@ typedef struct norma_reduction {
   const norma_layer *layer;
   norma_axes kept, outer, middle, run;
   int64_t columns;
+  int64_t stretch; /* positions that are summed before rounding errors are kept */
   int views;
   struct {
     norma_walk kept, outer, middle, run;
   } view[NORMA_MAX_VIEWS];
 } norma_reduction;
 
+/* Whether the runs of units and of parameters are the same: then one reading serves both. */
+bool norma_runs_agree(const norma_layer *layer);
 norma_reduction norma_reduction_make(const norma_layer *layer, norma_extent kept);
-/* The same in place. A reduction is large, and small calls feel it if one is cleared or copied. */
+/* The same in place. */
 void norma_reduction_init(norma_reduction *r, const norma_layer *layer, norma_extent kept);
 /* Adds an array that is read; returns its index among the views. */
 int norma_reduction_view(norma_reduction *reduction, const norma_operand *operand);
@@ -174,9 +186,13 @@ norma_axes norma_memory_order(const norma_layer *layer, const norma_operand *ope
 
 /* fused.c: writes the sum of x and the residual, which is x from here on. */
 void norma_add_residual(norma_call *call);
-/* z becomes y: the activation of z rounded to float32, float64 for float64 data; and dy times the slope there. */
+/* z becomes y: the activation of z rounded to float32, float64 for float64 data; and dy times the
+ * slope there, dz, is rounded to float32 too: so it has few enough bits for exact products with gamma. */
 void norma_activate(const norma_call *call, double *z, int64_t n);
 void norma_times_slope(const norma_call *call, const double *z, double *dy, int64_t n);
+/* dz of one element where float32 arithmetic is the definition; a bias that is absent is -0, a weight 1. */
+float norma_single_dz(const norma_call *call, const norma_saved *saved, double x, double dy, double weight,
+                      double bias);
 /* z of n elements, with the bits that norma_apply_forward has; what is absent is NULL. */
 typedef struct norma_affine {
   const double *x, *mean, *mean_lo, *rstd, *scale;

@@ -17,19 +17,24 @@ void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moment
 }
 
 void norma_param_pass(const norma_call *call, const norma_saved *saved, void *workspace) {
-  if (!norma_column_params(call, saved, workspace)) norma_param_gradients(call, saved);
+  if (norma_column_params(call, saved, workspace) || norma_row_params(call, saved, workspace)) return;
+  norma_param_gradients(call, saved);
 }
 
 size_t norma_backward_scratch(const norma_layer *layer) {
-  size_t statistics = norma_column_workspace(layer), sums = norma_column_sums_bytes(layer);
-  return statistics > sums ? statistics : sums;
+  const size_t needs[3] = {norma_column_workspace(layer), norma_column_sums_bytes(layer),
+                           norma_layer_backward_bytes(layer)};
+  size_t most = 0;
+  for (int i = 0; i < 3; i++)
+    if (needs[i] > most) most = needs[i];
+  return most;
 }
 
 void norma_backward_pass(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace) {
-  bool plain = norma_is_single(call) && !call->activation && !call->after.data && !call->dafter.data &&
-               !call->dsum.data;
-  if (plain && norma_row_backward(call, saved, means, workspace)) return;
-  if (plain && norma_column_backward(call, saved, means, workspace)) return;
+  bool in_vectors = norma_is_single(call) && !call->after.data && !call->dafter.data && !call->dsum.data;
+  if (in_vectors && norma_layer_backward(call, saved, workspace)) return;
+  if (in_vectors && norma_row_backward(call, saved, means, workspace)) return;
+  if (in_vectors && norma_column_backward(call, saved, means, workspace)) return;
   norma_param_gradients(call, saved);
   if (!call->dx.data && !call->dafter.data) return;
   bool through = call->dx.data && !call->given_var.data; /* through the statistics */

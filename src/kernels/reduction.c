@@ -4,11 +4,9 @@
 
 static void append(norma_axes *axes, int axis) { axes->index[axes->count++] = axis; }
 
-void norma_reduction_init(norma_reduction *r, const norma_layer *layer, norma_extent kept) {
+static void find_levels(norma_reduction *r, const norma_layer *layer, norma_extent kept) {
   norma_axes by_level[3]; /* axes of dimension 0, of dimension 1, of the rest */
   for (int i = 0; i < 3; i++) by_level[i].count = 0;
-  r->layer = layer;
-  r->views = 0;
   r->kept.count = r->outer.count = r->middle.count = 0;
   for (int a = 0; a < layer->axis_count; a++) {
     int dim = layer->axes[a].dim;
@@ -21,7 +19,23 @@ void norma_reduction_init(norma_reduction *r, const norma_layer *layer, norma_ex
   r->run = by_level[run];
   if (run > 0) r->outer = by_level[0];
   if (run > 1) r->middle = by_level[1];
+}
+
+bool norma_runs_agree(const norma_layer *layer) {
+  norma_reduction unit, param;
+  find_levels(&unit, layer, NORMA_UNITS);
+  find_levels(&param, layer, NORMA_PARAMS);
+  for (int a = 0; a < layer->axis_count; a++)
+    if (layer->axes[a].length > 1 && norma_axes_contain(&unit.run, a) != norma_axes_contain(&param.run, a)) return false;
+  return true;
+}
+
+void norma_reduction_init(norma_reduction *r, const norma_layer *layer, norma_extent kept) {
+  r->layer = layer;
+  r->views = 0;
+  find_levels(r, layer, kept);
   r->columns = norma_axes_length(layer, &r->kept);
+  r->stretch = kept == NORMA_PARAMS && !norma_runs_agree(layer) ? NORMA_ACROSS : NORMA_STRETCH;
 }
 
 norma_reduction norma_reduction_make(const norma_layer *layer, norma_extent kept) {
@@ -32,10 +46,10 @@ norma_reduction norma_reduction_make(const norma_layer *layer, norma_extent kept
 
 int norma_reduction_view(norma_reduction *r, const norma_operand *operand) {
   int v = r->views++;
-  r->view[v].kept = norma_walk_make(r->layer, &r->kept, operand);
-  r->view[v].outer = norma_walk_make(r->layer, &r->outer, operand);
-  r->view[v].middle = norma_walk_make(r->layer, &r->middle, operand);
-  r->view[v].run = norma_walk_make(r->layer, &r->run, operand);
+  norma_walk_init(&r->view[v].kept, r->layer, &r->kept, operand);
+  norma_walk_init(&r->view[v].outer, r->layer, &r->outer, operand);
+  norma_walk_init(&r->view[v].middle, r->layer, &r->middle, operand);
+  norma_walk_init(&r->view[v].run, r->layer, &r->run, operand);
   return v;
 }
 
@@ -47,9 +61,9 @@ static void join(norma_partial *into, const norma_partial *piece) {
 static void reduce_run(const norma_reduction *r, const int64_t offset[], norma_stretch *stretch, void *context,
                        norma_partial *run) {
   int64_t length = norma_axes_length(r->layer, &r->run);
-  for (int64_t first = 0; first < length; first += NORMA_STRETCH) {
+  for (int64_t first = 0; first < length; first += r->stretch) {
     norma_partial piece = {0};
-    stretch(context, r, offset, first, length - first < NORMA_STRETCH ? length - first : NORMA_STRETCH, &piece);
+    stretch(context, r, offset, first, length - first < r->stretch ? length - first : r->stretch, &piece);
     join(run, &piece);
   }
 }

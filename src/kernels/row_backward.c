@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-enum { X, DY, DX, WEIGHT };
+enum { X, DY, DX, WEIGHT, BIAS };
 
 typedef struct pass {
   norma_row_plan plan;
@@ -35,24 +35,61 @@ static norma_slopes slopes_of(const pass *b, int64_t unit, const char *weight) {
   return slopes;
 }
 
+/* z of a unit's run, where there is an activation. */
+typedef struct run_z {
+  float hi, lo, rstd;
+  norma_coefs coefs;
+} run_z;
+
+static const norma_coefs *set_z(const pass *b, int64_t unit, int64_t o, int64_t m, run_z *z) {
+  const norma_row_plan *p = &b->plan;
+  if (!p->call->activation) return NULL;
+  norma_coefs_set(&b->saved[unit], &z->hi, &z->lo, &z->rstd);
+  z->coefs = (norma_coefs){.hi = &z->hi, .lo = &z->lo, .rstd = &z->rstd, .saved = &b->saved[unit]};
+  z->coefs.weight = (const float *)norma_row_start(p, WEIGHT, unit, o, m);
+  z->coefs.bias = (const float *)norma_row_start(p, BIAS, unit, o, m);
+  z->coefs.weight_step = p->step[WEIGHT], z->coefs.bias_step = p->step[BIAS];
+  z->coefs.weight_offset = (float)p->call->weight_offset;
+  z->coefs.activation = p->call->activation;
+  return &z->coefs;
+}
+
+static void advance_z(run_z *z, int64_t n) {
+  if (z->coefs.weight) z->coefs.weight += n * z->coefs.weight_step;
+  if (z->coefs.bias) z->coefs.bias += n * z->coefs.bias_step;
+}
+
+/* The two sums of a run, for the parameters as they are and for the unit. */
+static void add_run(const pass *b, int64_t unit, int64_t o, int64_t m, const norma_sum sums[2], const char *weight,
+                    double pivot, norma_partial *into) {
+  norma_partial run = {.first = sums[0], .second = sums[1]};
+  if (isnan(b->saved[unit].rstd)) run.first.hi = run.second.hi = NAN;
+  norma_run_sums_put(&b->runs, unit, o, m, &run);
+  if (!b->varies) norma_weigh_run(&run, weight_at(&b->plan, weight), (double)b->plan.run, pivot);
+  norma_partial_join(into, &run);
+}
+
 /* dx of one run of unit `written` (or none, -1); the sums of the same run of unit `measured` (or none) are added. */
 static void backward_run(const pass *b, int64_t written, int64_t measured, const summer *s, int64_t o, int64_t m,
                          norma_partial *into) {
   const norma_row_plan *p = &b->plan;
-  norma_partial run = {0};
+  norma_sum run[2] = {{0, 0}, {0, 0}};
   norma_rows row = {.rows = 1};
   norma_slopes slopes = {0};
   norma_ahead ahead = {0};
+  run_z z, next_z;
   const char *next_weight = NULL;
   if (written >= 0) {
     row.x = norma_row_start(p, X, written, o, m), row.dy = norma_row_start(p, DY, written, o, m);
     row.y = (char *)norma_row_start(p, DX, written, o, m);
     slopes = slopes_of(b, written, norma_row_start(p, WEIGHT, written, o, m));
+    slopes.z = set_z(b, written, o, m, &z);
   }
   if (measured >= 0) {
     next_weight = norma_row_start(p, WEIGHT, measured, o, m);
     ahead.x = norma_row_start(p, X, measured, o, m), ahead.dy = norma_row_start(p, DY, measured, o, m);
     ahead.slopes = slopes_of(b, measured, b->varies ? next_weight : NULL);
+    ahead.slopes.z = set_z(b, measured, o, m, &next_z);
     ahead.pivot = s->pivot;
   }
   for (int64_t i = 0; i < p->run; i += NORMA_STRETCH) {
@@ -63,25 +100,27 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
       row.x = (const char *)row.x + row.n * p->size, row.dy = (const char *)row.dy + row.n * p->size;
       row.y = (char *)row.y + row.n * p->size;
       if (slopes.weight) slopes.weight += row.n * slopes.weight_step;
+      if (slopes.z) advance_z(&z, row.n);
     }
     if (!ahead.x) continue;
-    norma_sum_add(&run.first, (norma_sum){ahead.sum[0], 0});
-    norma_sum_add(&run.second, (norma_sum){ahead.sum[1], 0});
+    norma_sum_add(&run[0], (norma_sum){ahead.sum[0], 0});
+    norma_sum_add(&run[1], (norma_sum){ahead.sum[1], 0});
     ahead.x = (const char *)ahead.x + row.n * p->size, ahead.dy = (const char *)ahead.dy + row.n * p->size;
     if (ahead.slopes.weight) ahead.slopes.weight += row.n * ahead.slopes.weight_step;
+    if (ahead.slopes.z) advance_z(&next_z, row.n);
   }
-  if (measured < 0) return;
-  if (isnan(b->saved[measured].rstd)) run.first.hi = run.second.hi = NAN;
-  norma_run_sums_put(&b->runs, measured, o, m, &run);
-  if (!b->varies) norma_weigh_run(&run, weight_at(p, next_weight), (double)p->run, s->pivot);
-  norma_partial_join(into, &run);
+  if (measured >= 0) add_run(b, measured, o, m, run, next_weight, s->pivot, into);
 }
 
 static void start_unit(const pass *b, int64_t unit, summer *s) {
   const norma_row_plan *p = &b->plan;
   s->total = (norma_partial){0};
-  double weight = weight_at(p, norma_row_start(p, WEIGHT, unit, 0, 0));
-  s->pivot = norma_load_one(p->call->type, norma_row_start(p, DY, unit, 0, 0), 0, 0) * weight;
+  norma_type type = p->call->type;
+  const char *weight = norma_row_start(p, WEIGHT, unit, 0, 0), *bias = norma_row_start(p, BIAS, unit, 0, 0);
+  double x = norma_load_one(type, norma_row_start(p, X, unit, 0, 0), 0, 0);
+  double dy = norma_load_one(type, norma_row_start(p, DY, unit, 0, 0), 0, 0);
+  s->pivot = weight_at(p, weight) * norma_single_dz(p->call, &b->saved[unit], x, dy, norma_load_one(NORMA_F32, weight, 0, 1),
+                                                    norma_load_one(NORMA_F32, bias, 0, -0.0));
 }
 
 /* dx of units first .. first + write - 1, and the sums of the `measure` units after them. */
@@ -102,14 +141,117 @@ static void backward_block(const pass *b, int64_t first, int write, int measure)
     b->means[first + write + i] = norma_unit_means(p->call, units[i].pivot, &units[i].total);
 }
 
-static void backward_units(void *context, int64_t begin, int64_t end) {
-  const pass *b = context;
+/* ---------------------------------------------------------------------------------------------------- short runs --- */
+
+/* What is known of the units of a batch. */
+typedef struct batch {
+  int64_t first;
+  int count;
+  double mean[NORMA_BLOCK_UNITS], mean_lo[NORMA_BLOCK_UNITS], rstd[NORMA_BLOCK_UNITS];
+  double q[NORMA_BLOCK_UNITS], q_xhat[NORMA_BLOCK_UNITS], pivot[NORMA_BLOCK_UNITS];
+  float hi[NORMA_BLOCK_UNITS], lo[NORMA_BLOCK_UNITS], z_rstd[NORMA_BLOCK_UNITS];
+  norma_coefs z;
+  summer units[NORMA_BLOCK_UNITS];
+} batch;
+
+static void batch_start(const pass *b, int64_t first, int count, batch *t) {
+  t->first = first;
+  t->count = count;
+  for (int i = 0; i < count; i++) {
+    const norma_saved *s = &b->saved[first + i];
+    t->mean[i] = s->mean, t->mean_lo[i] = s->mean_lo, t->rstd[i] = s->rstd;
+    if (b->plan.call->activation) norma_coefs_set(s, &t->hi[i], &t->lo[i], &t->z_rstd[i]);
+    start_unit(b, first + i, &t->units[i]);
+    t->pivot[i] = t->units[i].pivot;
+  }
+}
+
+static norma_rows batch_rows(const norma_row_plan *p, const batch *t, int64_t o, int64_t m) {
+  norma_rows rows = {.x = norma_row_start(p, X, t->first, o, m), .dy = norma_row_start(p, DY, t->first, o, m)};
+  rows.y = (char *)norma_row_start(p, DX, t->first, o, m);
+  rows.rows = t->count;
+  rows.n = p->run;
+  rows.x_stride = norma_row_step(p, X), rows.dy_stride = norma_row_step(p, DY), rows.y_stride = norma_row_step(p, DX);
+  return rows;
+}
+
+static norma_slopes batch_slopes(const pass *b, batch *t, int64_t o, int64_t m) {
+  const norma_row_plan *p = &b->plan;
+  norma_slopes s = {.mean = t->mean, .mean_lo = t->mean_lo, .rstd = t->rstd, .unit_row = 1};
+  s.weight = (const float *)norma_row_start(p, WEIGHT, t->first, o, m);
+  s.weight_step = b->varies ? 1 : 0;
+  s.weight_row = norma_row_step(p, WEIGHT);
+  s.weight_offset = p->call->weight_offset;
+  if (!p->call->activation) return s;
+  t->z = (norma_coefs){.hi = t->hi, .lo = t->lo, .rstd = t->z_rstd, .saved = b->saved + t->first, .unit_row = 1};
+  t->z.weight = s.weight, t->z.bias = (const float *)norma_row_start(p, BIAS, t->first, o, m);
+  t->z.weight_step = p->step[WEIGHT], t->z.bias_step = p->step[BIAS];
+  t->z.weight_row = s.weight_row, t->z.bias_row = norma_row_step(p, BIAS);
+  t->z.weight_offset = (float)p->call->weight_offset;
+  t->z.activation = p->call->activation;
+  s.z = &t->z;
+  return s;
+}
+
+/* The same run of all units in one loop; it is at most a stretch. */
+static void sum_batch(const pass *b, batch *t) {
+  const norma_row_plan *p = &b->plan;
+  for (int64_t o = 0; o < p->outer; o++) {
+    norma_partial sample[NORMA_BLOCK_UNITS];
+    for (int i = 0; i < t->count; i++) sample[i] = (norma_partial){0};
+    for (int64_t m = 0; m < p->middle; m++) {
+      double sum[2 * NORMA_BLOCK_UNITS];
+      norma_rows rows = batch_rows(p, t, o, m);
+      norma_slopes slopes = batch_slopes(b, t, o, m);
+      const char *weight = (const char *)slopes.weight;
+      if (!b->varies) slopes.weight = NULL;
+      p->kernels->batch_gradients(p->call->type, &slopes, &rows, t->pivot, sum);
+      for (int i = 0; i < t->count; i++, weight += weight ? norma_row_step(p, WEIGHT) * (int64_t)sizeof(float) : 0) {
+        norma_sum run[2] = {{0, 0}, {0, 0}};
+        norma_sum_add(&run[0], (norma_sum){sum[2 * i], 0});
+        norma_sum_add(&run[1], (norma_sum){sum[2 * i + 1], 0});
+        add_run(b, t->first + i, o, m, run, weight, t->pivot[i], &sample[i]);
+      }
+    }
+    for (int i = 0; i < t->count; i++) norma_partial_join(&t->units[i].total, &sample[i]);
+  }
+}
+
+static void backward_batches(const pass *b, int64_t begin, int64_t end) {
+  const norma_row_plan *p = &b->plan;
+  for (int64_t unit = begin; unit < end; unit += p->batch) {
+    batch t;
+    batch_start(b, unit, end - unit < p->batch ? (int)(end - unit) : p->batch, &t);
+    if (!p->given || b->runs.at) sum_batch(b, &t);
+    for (int i = 0; i < t.count && !p->given; i++) {
+      norma_pair means = norma_unit_means(p->call, t.pivot[i], &t.units[i].total);
+      t.q[i] = means.q, t.q_xhat[i] = means.q_xhat;
+    }
+    for (int64_t run = 0; run < p->outer * p->middle && p->call->dx.data; run++) {
+      norma_rows rows = batch_rows(p, &t, run / p->middle, run % p->middle);
+      norma_slopes slopes = batch_slopes(b, &t, run / p->middle, run % p->middle);
+      if (!p->given) slopes.q = t.q, slopes.q_xhat = t.q_xhat;
+      rows.x_ahead = unit + 2 * t.count <= p->r.columns ? t.count * rows.x_stride : 0; /* the next batch */
+      p->kernels->backward(p->call->type, &slopes, &rows, p->stream, NULL);
+    }
+  }
+}
+
+/* -------------------------------------------------------------------------------------------------- the whole pass --- */
+
+static void backward_blocks(const pass *b, int64_t begin, int64_t end) {
   int written = 0, measured;
   for (int64_t unit = begin; unit < end || written; unit += measured) {
     measured = end - unit < b->plan.block ? (int)(end - unit) : b->plan.block;
     backward_block(b, unit - written, written, measured);
     written = b->plan.call->dx.data ? measured : 0;
   }
+}
+
+static void backward_units(void *context, int64_t begin, int64_t end) {
+  const pass *b = context;
+  if (b->plan.batch) backward_batches(b, begin, end);
+  else backward_blocks(b, begin, end);
   if (b->plan.stream) b->plan.kernels->fence();
 }
 
@@ -119,8 +261,8 @@ bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_
   b.means = means;
   b.varies = norma_weight_varies(call);
   b.runs.at = NULL;
-  const norma_operand *const arrays[] = {&call->x, &call->dy, &call->dx, &call->weight};
-  if (!norma_row_plan_make(&b.plan, call, arrays, 3, 1)) return false;
+  const norma_operand *const arrays[] = {&call->x, &call->dy, &call->dx, &call->weight, &call->bias};
+  if (!norma_row_plan_make(&b.plan, call, arrays, 3, 2)) return false;
   if (call->weight.data && b.plan.step[WEIGHT] != (b.varies ? 1 : 0)) return false;
   b.plan.stream = call->dx.data && norma_streams(call);
   bool params = call->dweight.data || call->dbias.data, together = norma_runs_agree(call->layer);

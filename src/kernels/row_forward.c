@@ -104,23 +104,101 @@ static void forward_block(state *s, int64_t first, int write, int measure) {
   }
 }
 
-static void forward_units(void *context, int64_t begin, int64_t end) {
+/* ---------------------------------------------------------------------------------------------------- short runs --- */
+
+/* The coefficients of the units of a batch. */
+typedef struct batch {
+  int64_t first;
+  int count;
+  float hi[NORMA_BLOCK_UNITS], lo[NORMA_BLOCK_UNITS], rstd[NORMA_BLOCK_UNITS];
+} batch;
+
+static norma_rows batch_rows(const norma_row_plan *p, const batch *b, int64_t o, int64_t m) {
+  norma_rows rows = {.x = norma_row_start(p, X, b->first, o, m), .y = (char *)norma_row_start(p, Y, b->first, o, m)};
+  rows.rows = b->count;
+  rows.n = p->run;
+  rows.x_stride = norma_row_step(p, X), rows.y_stride = norma_row_step(p, Y);
+  return rows;
+}
+
+/* The same run of all units in one loop; it is at most a stretch. */
+static void measure_batch(const pass *f, batch *b) {
+  const norma_row_plan *p = &f->plan;
+  norma_moments total[NORMA_BLOCK_UNITS], sample[NORMA_BLOCK_UNITS];
+  for (int i = 0; i < b->count; i++) total[i] = (norma_moments){0};
+  for (int64_t o = 0; o < p->outer; o++) {
+    for (int i = 0; i < b->count; i++) sample[i] = (norma_moments){0};
+    for (int64_t m = 0; m < p->middle; m++) {
+      double pivot[NORMA_BLOCK_UNITS], sum[2 * NORMA_BLOCK_UNITS];
+      norma_rows rows = batch_rows(p, b, o, m);
+      p->kernels->batch_moments(p->call->type, &rows, p->call->layer->rms, pivot, sum);
+      for (int i = 0; i < b->count; i++) {
+        norma_moments run = stretch_moments(p, (const char *)rows.x + i * rows.x_stride * p->size, p->run, pivot[i],
+                                            sum + 2 * i);
+        norma_moments_join(&sample[i], &run);
+      }
+    }
+    for (int i = 0; i < b->count; i++) norma_moments_join(&total[i], &sample[i]);
+  }
+  for (int i = 0; i < b->count; i++) norma_finish_unit(&f->outputs, b->first + i, &total[i]);
+}
+
+static void write_batch(const pass *f, batch *b) {
+  const norma_row_plan *p = &f->plan;
+  norma_coefs c = {.hi = b->hi, .lo = b->lo, .rstd = b->rstd, .saved = f->saved + b->first, .unit_row = 1};
+  for (int i = 0; i < b->count; i++)
+    norma_coefs_set(&f->saved[b->first + i], &b->hi[i], &b->lo[i], &b->rstd[i]);
+  c.weight_step = p->step[WEIGHT], c.bias_step = p->step[BIAS];
+  c.weight_row = norma_row_step(p, WEIGHT), c.bias_row = norma_row_step(p, BIAS);
+  c.weight_offset = (float)p->call->weight_offset;
+  c.activation = p->call->activation;
+  for (int64_t o = 0; o < p->outer; o++) {
+    for (int64_t m = 0; m < p->middle; m++) {
+      norma_rows rows = batch_rows(p, b, o, m);
+      c.weight = (const float *)norma_row_start(p, WEIGHT, b->first, o, m);
+      c.bias = (const float *)norma_row_start(p, BIAS, b->first, o, m);
+      rows.x_ahead = b->first + 2 * b->count <= p->r.columns ? b->count * rows.x_stride : 0; /* the next batch */
+      p->kernels->forward(p->call->type, &c, &rows, p->stream, NULL);
+    }
+  }
+}
+
+static void forward_batches(const pass *f, int64_t begin, int64_t end) {
+  const norma_row_plan *p = &f->plan;
+  for (int64_t unit = begin; unit < end; unit += p->batch) {
+    batch b;
+    b.first = unit;
+    b.count = end - unit < p->batch ? (int)(end - unit) : p->batch;
+    if (!p->given) measure_batch(f, &b);
+    if (p->call->y.data) write_batch(f, &b);
+  }
+}
+
+/* -------------------------------------------------------------------------------------------------- the whole pass --- */
+
+static void forward_blocks(const pass *f, int64_t begin, int64_t end) {
+  const norma_row_plan *p = &f->plan;
   state s;
-  s.pass = context;
-  const norma_row_plan *p = &s.pass->plan;
   int written = 0, measured;
+  s.pass = f;
   for (int64_t unit = begin; unit < end || written; unit += measured) {
     measured = end - unit < p->block ? (int)(end - unit) : p->block;
     if (p->given) {
       for (int i = 0; i < measured; i++)
-        norma_coefs_set(&s.pass->saved[unit + i], &s.writers[i].hi, &s.writers[i].lo, &s.writers[i].rstd);
+        norma_coefs_set(&f->saved[unit + i], &s.writers[i].hi, &s.writers[i].lo, &s.writers[i].rstd);
       forward_block(&s, unit, measured, 0);
       continue;
     }
     forward_block(&s, unit - written, written, measured);
     written = p->call->y.data ? measured : 0;
   }
-  if (p->stream) p->kernels->fence();
+}
+
+static void forward_units(void *context, int64_t begin, int64_t end) {
+  const pass *f = context;
+  if (f->plan.batch) forward_batches(f, begin, end);
+  else forward_blocks(f, begin, end);
+  if (f->plan.stream) f->plan.kernels->fence();
 }
 
 bool norma_row_forward(const norma_call *call, norma_saved *saved, norma_moments *moments) {

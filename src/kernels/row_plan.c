@@ -4,6 +4,8 @@
 /* Bytes of a unit's block: enough to amortize what is done once per block, little enough to stay in the second-level
  * cache until it is written. */
 enum { BLOCK_LEAST = 16384, BLOCK_MOST = 196608, SLAB_LEAST = 4096, PIECE_BYTES = 1 << 16 };
+/* A call for each run costs about as much as this many elements; fewer units in a batch would not be worth it. */
+enum { SHORT_RUN = 512, BATCH_LEAST = 4 };
 
 static bool is_row(const norma_walk *run) { return run->count == 0 || (run->count == 1 && run->stride[0] == 1); }
 
@@ -11,6 +13,14 @@ static bool is_row(const norma_walk *run) { return run->count == 0 || (run->coun
 static int64_t step_of(const norma_walk *run) {
   if (!run->data || run->count == 0) return 0;
   return run->count == 1 && (run->stride[0] == 0 || run->stride[0] == 1) ? run->stride[0] : -1;
+}
+
+static int choose_batch(const norma_row_plan *p) {
+  int64_t fit = BLOCK_MOST / p->unit_bytes;
+  if (p->run > SHORT_RUN || fit < BATCH_LEAST || p->r.columns < BATCH_LEAST) return 0;
+  for (int v = 0; v < p->r.views; v++)
+    if (p->r.view[v].kept.data && p->r.view[v].kept.count > 1) return 0;
+  return fit > NORMA_BLOCK_UNITS ? NORMA_BLOCK_UNITS : (int)fit;
 }
 
 bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_operand *const arrays[], int rows,
@@ -36,11 +46,13 @@ bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_
   p->block = (int)(wanted < most ? wanted : most);
   if (p->block < 1) p->block = 1;
   if (p->block > NORMA_BLOCK_UNITS) p->block = NORMA_BLOCK_UNITS;
+  p->batch = choose_batch(p);
   /* Pieces long enough that the first block of each, which hides nothing, is little, and enough for every thread; of a
    * caller's pool the number is not known. */
   int64_t pieces = call->threads && call->threads->run ? 32 : 4 * norma_num_threads();
   int64_t grain = PIECE_BYTES / p->unit_bytes, share = p->r.columns / pieces;
   if (grain < p->block) grain = p->block;
+  if (grain < p->batch) grain = p->batch;
   p->grain = grain > share ? grain : share;
   return true;
 }

@@ -4,8 +4,6 @@
 
 #include "vector.h"
 
-enum { NORMA_BLOCK_UNITS = 32 };
-
 typedef struct norma_row_plan {
   const norma_call *call;
   const norma_kernels *kernels;
@@ -15,12 +13,18 @@ typedef struct norma_row_plan {
   int64_t size;                  /* bytes per element */
   int64_t unit_bytes, grain;     /* units of a piece for threads, at least */
   int block;                     /* units that are measured while the block before them is written */
+  int batch;                     /* short runs: units that are taken together, their runs in one loop; else 0 */
   bool stream, given;
 } norma_row_plan;
 
 /* The first `rows` arrays are rows of elements, `params` more follow. False where a stride does not allow it. */
 bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_operand *const arrays[], int rows,
                          int params);
+/* The same run of the next unit, in elements; for plans with a batch. */
+static inline int64_t norma_row_step(const norma_row_plan *p, int v) {
+  const norma_walk *kept = &p->r.view[v].kept;
+  return kept->data && kept->count ? kept->stride[0] : 0;
+}
 static inline int64_t norma_row_offset(const norma_walk *w, int64_t position) {
   if (w->count == 0) return 0;
   return w->count == 1 ? position * w->stride[0] : norma_walk_offset(w, position);

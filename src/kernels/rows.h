@@ -1,4 +1,4 @@
-/* Template: a stretch of a row, consecutive in memory. */
+/* Template: a stretch of a row, consecutive in memory: its sums in the order of the tree, and y. */
 #ifndef NORMA_ROWS_H
 #define NORMA_ROWS_H
 
@@ -58,25 +58,65 @@ NORMA_INLINE void moments_group(const float *x, quad pivot, two_sums *s) {
   sums_add(s, &g);
 }
 
+/* Four neighbours of which n are there, and zeros. */
+NORMA_INLINE quad quad_few(const float *x, int64_t n) {
+  double v[4] = {0};
+  for (int64_t i = 0; i < n; i++) v[i] = x[i];
+  return quad_load(v);
+}
+
 /* The last n < 64: positions that are missing count as the pivot. */
-NORMA_INLINE void moments_rest(const float *x, int64_t n, double pivot, two_sums *s) {
+NORMA_INLINE void moments_rest(const float *x, int64_t n, quad pivot, two_sums *s) {
   group_sums g;
   group_clear(&g);
-  for (int i = 0; i < n; i += 4) {
-    quad d = quad_sub(quad_floats(x + i), quad_set(pivot));
-    if (i + 4 > n) d = quad_first(d, (int)(n - i));
+  int i = 0;
+  for (; i + 4 <= n; i += 4) {
+    quad d = quad_sub(quad_floats(x + i), pivot);
+    group_put(&g, i, d, quad_mul(d, d));
+  }
+  if (i < n) {
+    quad d = quad_first(quad_sub(quad_few(x + i, n - i), pivot), (int)(n - i));
     group_put(&g, i, d, quad_mul(d, d));
   }
   sums_add(s, &g);
 }
 
-static NORMA_TARGET void row_moments(norma_type type, const void *x, int64_t n, double pivot, double sum[2]) {
+NORMA_INLINE void moments_row(norma_type type, const void *x, int64_t n, double pivot, double sum[2]) {
   NORMA_ALIGNED float room[NORMA_GROUP];
   two_sums s = {quad_set(0), quad_set(0)};
   int64_t i = 0;
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) moments_group(load_group(type, x, i, room), quad_set(pivot), &s);
-  if (i < n) moments_rest(load_rest(type, x, i, n - i, room), n - i, pivot, &s);
+  if (i < n) moments_rest(load_few(type, x, i, n - i, room), n - i, quad_set(pivot), &s);
   sums_end(&s, sum);
+}
+
+static NORMA_TARGET void row_moments(norma_type type, const void *x, int64_t n, double pivot, double sum[2]) {
+  if (type == NORMA_F32) moments_row(NORMA_F32, x, n, pivot, sum);
+  else moments_row(type, x, n, pivot, sum);
+}
+
+/* An element as float32. */
+NORMA_INLINE float load_float(norma_type type, const void *from, int64_t at) {
+  float value;
+  if (type == NORMA_F32) return ((const float *)from)[at];
+  if (type == NORMA_BF16) widen_bf16((const uint16_t *)from + at, &value, 1);
+  else norma_widen_f16((const uint16_t *)from + at, &value, 1);
+  return value;
+}
+
+NORMA_INLINE void moments_rows(norma_type type, const norma_rows *rows, bool rms, double *pivot, double *sum) {
+  int64_t n = rows->n, size = type == NORMA_F32 ? 4 : 2;
+  for (int64_t r = 0; r < rows->rows; r++) {
+    const char *x = (const char *)rows->x + r * rows->x_stride * size;
+    double a = load_float(type, x, 0), b = load_float(type, x, (n - 1) / 2), c = load_float(type, x, n - 1);
+    pivot[r] = rms ? 0 : norma_middle_of(a, b, c);
+    moments_row(type, x, n, pivot[r], sum + 2 * r);
+  }
+}
+
+static NORMA_TARGET void batch_moments(norma_type type, const norma_rows *rows, bool rms, double *pivot, double *sum) {
+  if (type == NORMA_F32) moments_rows(NORMA_F32, rows, rms, pivot, sum);
+  else moments_rows(type, rows, rms, pivot, sum);
 }
 
 /* ------------------------------------------------------------------------------------------------------ forward --- */
@@ -132,31 +172,39 @@ NORMA_INLINE norma_coefs coefs_pad(const norma_coefs *c, coef_room *room, int64_
   return padded;
 }
 
-/* Loops without branches, which the compiler turns into vectors. */
+/* A function of z in its two halves (activation.h): loops without branches, which the compiler turns into vectors. */
+#define NORMA_ACTIVATE(name, z)                                                               \
+  do {                                                                                        \
+    for (int i = 0; i < NORMA_GROUP; i++) e[i] = norma_exp_f32(norma_##name##_arg_f32(z[i])); \
+    for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_##name##_end_f32(z[i], e[i]);          \
+  } while (0)
+
 static NORMA_TARGET __attribute__((noinline)) void activate_group(norma_activation activation, float *restrict z) {
+  NORMA_ALIGNED float e[NORMA_GROUP];
   if (activation == NORMA_RELU)
     for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_relu_f32(z[i]);
-  if (activation == NORMA_SILU)
-    for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_silu_f32(z[i]);
-  if (activation == NORMA_GELU)
-    for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_gelu_f32(z[i]);
-  if (activation == NORMA_GELU_TANH)
-    for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_gelu_tanh_f32(z[i]);
+  if (activation == NORMA_SILU) NORMA_ACTIVATE(silu, z);
+  if (activation == NORMA_GELU) NORMA_ACTIVATE(gelu, z);
+  if (activation == NORMA_GELU_TANH) NORMA_ACTIVATE(gelu_tanh, z);
 }
 
 /* The last n < 64 elements. */
 NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shared_coefs *shared, bool units,
                                bool weights, bool biases, int64_t first, const void *x, int64_t n, sink *out) {
   coef_room room;
-  NORMA_ALIGNED float in[NORMA_GROUP], y[NORMA_GROUP] = {0};
-  const float *from = load_rest(type, x, first, n, in);
+  NORMA_ALIGNED float in[NORMA_GROUP], last[NORMA_QUARTER], y[NORMA_GROUP] = {0};
+  const float *from = load_few(type, x, first, n, in);
   wide bad = wide_set(0);
   int64_t i = 0;
   for (; i + NORMA_QUARTER <= n; i += NORMA_QUARTER)
     bad = forward_quarter(c, shared, units, weights, biases, first + i, from + i, y + i, bad);
-  if (i < n) {
-    norma_coefs last = coefs_pad(c, &room, first + i, n - i);
-    bad = forward_quarter(&last, shared, units, weights, biases, 0, from + i, y + i, bad);
+  if (i < n && i > 0) { /* once more what is before them: an element stands alone */
+    i = n - NORMA_QUARTER;
+    bad = forward_quarter(c, shared, units, weights, biases, first + i, from + i, y + i, bad);
+  } else if (i < n) {
+    norma_coefs padded = coefs_pad(c, &room, first, n);
+    for (int k = 0; k < NORMA_QUARTER; k++) last[k] = k < n ? from[k] : 0;
+    bad = forward_quarter(&padded, shared, units, weights, biases, 0, last, y, bad);
   }
   if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, first, from, y, n);
   if (c->activation) activate_group(c->activation, y);
@@ -165,7 +213,7 @@ NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shar
 
 /* A row, its variant given by constants: what has a coefficient for each element, whether another row is measured. */
 NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
-                              const void *x, int64_t n, sink *out, norma_ahead *ahead) {
+                              const void *x, int64_t n, sink *out, norma_ahead *ahead, int64_t x_ahead) {
   NORMA_ALIGNED float in[NORMA_GROUP], in_ahead[NORMA_GROUP], result[NORMA_GROUP];
   two_sums s = {quad_set(0), quad_set(0)};
   quad pivot = quad_set(ahead ? ahead->pivot : 0);
@@ -177,6 +225,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
       prefetch_group(type, ahead->x, i + 16 * NORMA_GROUP);
       moments_group(load_group(type, ahead->x, i, in_ahead), pivot, &s);
     }
+    if (x_ahead) prefetch_group(type, x, i + x_ahead);
     const float *from = load_group(type, x, i, in);
     float *to = direct && from != (const float *)out->to ? (float *)out->to : result;
     wide bad = wide_set(0);
@@ -189,7 +238,8 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
     else out->to += sizeof result;
   }
   if (i < n) {
-    if (ahead) moments_rest(load_rest(type, ahead->x, i, n - i, in_ahead), n - i, ahead->pivot, &s);
+    if (x_ahead) prefetch_group(type, x, i + x_ahead);
+    if (ahead) moments_rest(load_few(type, ahead->x, i, n - i, in_ahead), n - i, pivot, &s);
     forward_rest(type, c, &shared, units, weights, biases, i, x, n - i, out);
   }
   if (ahead) sums_end(&s, ahead->sum);
@@ -202,6 +252,14 @@ NORMA_INLINE void sink_row(sink *out, norma_type type, const norma_rows *rows, i
   sink_open(out, (char *)rows->y + r * rows->y_stride * (type == NORMA_F32 ? 4 : 2), stream);
 }
 
+/* Of the row so many rows further. */
+NORMA_INLINE void coefs_forward(norma_coefs *c, int64_t rows) {
+  int64_t units = rows * c->unit_row;
+  c->hi += units, c->lo += units, c->rstd += units, c->saved += units;
+  if (c->weight) c->weight += rows * c->weight_row;
+  if (c->bias) c->bias += rows * c->bias_row;
+}
+
 NORMA_INLINE void forward_rows(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
                                const norma_rows *rows, bool stream, norma_ahead *ahead) {
   sink out;
@@ -210,9 +268,8 @@ NORMA_INLINE void forward_rows(norma_type type, const norma_coefs *c, bool units
   for (int64_t r = 0; r < rows->rows; r++) {
     sink_row(&out, type, rows, r, stream);
     forward_row(type, &here, units, weights, biases, (const char *)rows->x + r * rows->x_stride * size, rows->n, &out,
-                ahead);
-    if (here.weight) here.weight += here.weight_row;
-    if (here.bias) here.bias += here.bias_row;
+                ahead, rows->x_ahead);
+    coefs_forward(&here, 1);
   }
   sink_close(&out);
 }
@@ -233,160 +290,6 @@ static NORMA_TARGET void row_forward(norma_type type, const norma_coefs *c, cons
   else if (type == NORMA_F32) forward_params(NORMA_F32, c, false, rows, stream, ahead);
   else if (c->unit_step) forward_params(type, c, true, rows, stream, NULL);
   else forward_params(type, c, false, rows, stream, ahead);
-}
-
-/* ---------------------------------------------------------------------------------------------------- gradients --- */
-
-/* xhat of four elements. */
-NORMA_INLINE quad quad_xhat(quad x, quad mean, quad mean_lo, quad rstd) {
-  return quad_mul(quad_sub(quad_sub(x, mean), mean_lo), rstd);
-}
-
-NORMA_INLINE double one_weight(const norma_slopes *s, int64_t at) {
-  return s->weight ? s->weight[at * s->weight_step] + (float)s->weight_offset : 1;
-}
-
-/* gamma of four elements, a float32 number; an offset is added in float64 and rounded, which is the float32 sum. */
-NORMA_INLINE quad quad_weights(const norma_slopes *s, int64_t at) {
-  float rounded[4];
-  quad gamma = quad_add(quad_floats(s->weight + at), quad_set(s->weight_offset));
-  if (__builtin_expect(s->weight_offset == 0, 1)) return gamma;
-  quad_narrow(rounded, gamma);
-  return quad_floats(rounded);
-}
-
-NORMA_INLINE void gradients_group(const norma_slopes *c, bool weights, int64_t at, const float *x, const float *dy,
-                                  quad pivot, two_sums *s) {
-  group_sums g;
-  quad mean = quad_set(c->mean[0]), mean_lo = quad_set(c->mean_lo[0]), rstd = quad_set(c->rstd[0]);
-#pragma GCC unroll 16
-  for (int i = 0; i < NORMA_GROUP; i += 4) {
-    quad q = quad_floats(dy + i);
-    if (weights) q = quad_mul(q, quad_weights(c, at + i));
-    quad q_xhat = quad_mul(q, quad_xhat(quad_floats(x + i), mean, mean_lo, rstd));
-    group_put(&g, i, weights ? quad_sub(q, pivot) : q, q_xhat);
-  }
-  sums_add(s, &g);
-}
-
-NORMA_INLINE void gradients_rest(const norma_slopes *c, bool weights, int64_t at, const float *x, const float *dy,
-                                 int64_t n, double pivot, two_sums *s) {
-  NORMA_ALIGNED double first[NORMA_GROUP] = {0}, second[NORMA_GROUP] = {0};
-  group_sums g;
-  group_clear(&g);
-  for (int64_t i = 0; i < n; i++) {
-    double q = weights ? (double)dy[i] * one_weight(c, at + i) : (double)dy[i];
-    second[i] = q * ((((double)x[i] - c->mean[0]) - c->mean_lo[0]) * c->rstd[0]);
-    first[i] = weights ? q - pivot : q;
-  }
-  for (int i = 0; i < n; i += 4) group_put(&g, i, quad_load(first + i), quad_load(second + i));
-  sums_add(s, &g);
-}
-
-NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool weights, const void *x, const void *dy,
-                                int64_t n, double pivot, double sum[2]) {
-  NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP];
-  two_sums s = {quad_set(0), quad_set(0)};
-  int64_t i = 0;
-  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP)
-    gradients_group(c, weights, i, load_group(type, x, i, x_room), load_group(type, dy, i, dy_room), quad_set(pivot),
-                    &s);
-  if (i < n)
-    gradients_rest(c, weights, i, load_rest(type, x, i, n - i, x_room), load_rest(type, dy, i, n - i, dy_room), n - i,
-                   pivot, &s);
-  sums_end(&s, sum);
-}
-
-static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slopes, const void *x, const void *dy,
-                                       int64_t n, double pivot, double sum[2]) {
-  if (slopes->weight && slopes->weight_step) gradients_row(type, slopes, true, x, dy, n, pivot, sum);
-  else gradients_row(type, slopes, false, x, dy, n, pivot, sum);
-}
-
-/* ----------------------------------------------------------------------------------------------------- backward --- */
-
-NORMA_INLINE void backward_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
-                                 const float *dy, float *dx) {
-  wide bad = wide_set(0);
-  bool given = !c->q;
-  quad mean = quad_set(c->mean[0]), mean_lo = quad_set(c->mean_lo[0]), rstd = quad_set(c->rstd[0]);
-  quad mean_q = quad_set(given ? 0 : c->q[0]), mean_q_xhat = quad_set(given ? 0 : c->q_xhat[0]);
-  quad weight = quad_set(one_weight(c, 0));
-#pragma GCC unroll 4
-  for (int i = 0; i < NORMA_GROUP; i += 4) {
-    if (units) rstd = quad_load(c->rstd + at + i);
-    if (weights) weight = quad_weights(c, at + i);
-    quad q = quad_mul(quad_floats(dy + i), weight);
-    if (!given) {
-      if (units) mean = quad_load(c->mean + at + i), mean_lo = quad_load(c->mean_lo + at + i);
-      if (units) mean_q = quad_load(c->q + at + i), mean_q_xhat = quad_load(c->q_xhat + at + i);
-      quad xhat = quad_xhat(quad_floats(x + i), mean, mean_lo, rstd);
-      q = quad_sub(quad_sub(q, mean_q), quad_mul(xhat, mean_q_xhat));
-    }
-    quad_narrow(dx + i, quad_mul(q, rstd));
-  }
-  for (int i = 0; i < NORMA_GROUP; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(dx + i));
-  canonical(bad, dx, NORMA_GROUP);
-}
-
-NORMA_INLINE void backward_rest(const norma_slopes *c, int64_t at, const float *x, const float *dy, int64_t n,
-                                float *dx) {
-  for (int64_t i = 0; i < n; i++) {
-    int64_t u = (at + i) * c->unit_step;
-    double q = (double)dy[i] * one_weight(c, at + i);
-    if (c->q) q = (q - c->q[u]) - ((((double)x[i] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]) * c->q_xhat[u];
-    dx[i] = (float)(q * c->rstd[u]);
-  }
-  canonical(wide_set(NAN), dx, n);
-}
-
-NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
-                               const void *dy, int64_t n, sink *out, norma_ahead *ahead) {
-  NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], result[NORMA_GROUP];
-  two_sums s = {quad_set(0), quad_set(0)};
-  int64_t i = 0;
-  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
-    if (ahead) {
-      prefetch_group(type, ahead->x, i + 8 * NORMA_GROUP);
-      prefetch_group(type, ahead->dy, i + 8 * NORMA_GROUP);
-      gradients_group(&ahead->slopes, weights, i, load_group(type, ahead->x, i, x_room),
-                      load_group(type, ahead->dy, i, dy_room), quad_set(ahead->pivot), &s);
-    }
-    backward_group(c, units, weights, i, load_group(type, x, i, x_room), load_group(type, dy, i, dy_room), result);
-    store_group(type, out, result, NORMA_GROUP);
-  }
-  if (i < n) {
-    int64_t rest = n - i;
-    if (ahead)
-      gradients_rest(&ahead->slopes, weights, i, load_rest(type, ahead->x, i, rest, x_room),
-                     load_rest(type, ahead->dy, i, rest, dy_room), rest, ahead->pivot, &s);
-    backward_rest(c, i, load_rest(type, x, i, rest, x_room), load_rest(type, dy, i, rest, dy_room), rest, result);
-    store_group(type, out, result, rest);
-  }
-  if (ahead) sums_end(&s, ahead->sum);
-}
-
-NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool units, bool weights,
-                                const norma_rows *rows, bool stream, norma_ahead *ahead) {
-  sink out;
-  norma_slopes here = *c;
-  int64_t size = type == NORMA_F32 ? 4 : 2;
-  for (int64_t r = 0; r < rows->rows; r++) {
-    sink_row(&out, type, rows, r, stream);
-    backward_row(type, &here, units, weights, (const char *)rows->x + r * rows->x_stride * size,
-                 (const char *)rows->dy + r * rows->dy_stride * size, rows->n, &out, ahead);
-    if (here.weight) here.weight += here.weight_row;
-  }
-  sink_close(&out);
-}
-
-static NORMA_TARGET void row_backward(norma_type type, const norma_slopes *c, const norma_rows *rows, bool stream,
-                                      norma_ahead *ahead) {
-  bool units = c->unit_step, weights = c->weight && c->weight_step;
-  if (units && weights) backward_rows(type, c, true, true, rows, stream, NULL);
-  else if (units) backward_rows(type, c, true, false, rows, stream, NULL);
-  else if (weights) backward_rows(type, c, false, true, rows, stream, ahead);
-  else backward_rows(type, c, false, false, rows, stream, ahead);
 }
 
 #endif

@@ -14,19 +14,6 @@ bool norma_weight_varies(const norma_call *call) {
   return false;
 }
 
-static bool in_run(const norma_axes *run, int axis) {
-  for (int i = 0; i < run->count; i++)
-    if (run->index[i] == axis) return true;
-  return false;
-}
-
-bool norma_runs_agree(const norma_layer *layer) {
-  norma_axes unit = norma_reduction_make(layer, NORMA_UNITS).run, param = norma_reduction_make(layer, NORMA_PARAMS).run;
-  for (int a = 0; a < layer->axis_count; a++)
-    if (layer->axes[a].length > 1 && in_run(&unit, a) != in_run(&param, a)) return false;
-  return true;
-}
-
 /* The sum of q - pivot is weight * sum(dy) - n * pivot. If q is constant both terms are roundings of the same number
  * (float32 products and their sums are exact in float64), so that the difference is exactly 0. */
 void norma_weigh_run(norma_partial *run, double weight, double n, double pivot) {
@@ -58,7 +45,7 @@ static norma_operand bind_runs(const norma_layer *layer, const norma_axes *run, 
   norma_operand operand = {.data = data, .type = NORMA_F64};
   int64_t stride = DOUBLES;
   for (int a = layer->axis_count - 1; a >= 0; a--) {
-    if (in_run(run, a) || layer->axes[a].length <= 1) continue;
+    if (norma_axes_contain(run, a) || layer->axes[a].length <= 1) continue;
     operand.stride[a] = stride;
     stride *= layer->axes[a].length;
   }

@@ -8,7 +8,7 @@
  *
  *     wide_bad    collects, in `bad`, whether any of v is NaN or Inf; wide_is_bad tells
  *     quad_sums   {a, b, c, d} -> {sum a, sum b, sum c, sum d}, each as (l0 + l1) + (l2 + l3)
- *     quad_floats converts 4 float32; quad_narrow rounds to 4 float32
+ *     quad_floats converts 4 float32; quad_narrow rounds to 4 float32, quads_narrow to 16 and looks for bad ones
  *     norma_stream_line writes 64 bytes past the caches; both ends are multiples of 64; norma_stream_end orders them
  */
 #ifndef NORMA_SIMD_H
@@ -53,6 +53,10 @@ NORMA_INLINE void norma_stream_line(void *to, const void *from) {
 }
 NORMA_INLINE void norma_stream_end(void) { _mm_sfence(); }
 
+NORMA_INLINE __m256 quads_join(quad a, quad b) {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(a)), _mm256_cvtpd_ps(b), 1);
+}
+
 #if defined(NORMA_ISA_AVX512)
 enum { NORMA_WIDE = 16 };
 typedef __m512 wide;
@@ -64,6 +68,11 @@ NORMA_INLINE wide wide_sub(wide a, wide b) { return _mm512_sub_ps(a, b); }
 NORMA_INLINE wide wide_mul(wide a, wide b) { return _mm512_mul_ps(a, b); }
 NORMA_INLINE wide wide_bad(wide bad, wide v) { return _mm512_or_ps(bad, _mm512_sub_ps(v, v)); }
 NORMA_INLINE bool wide_is_bad(wide bad) { return _mm512_cmp_ps_mask(bad, bad, _CMP_UNORD_Q) != 0; }
+NORMA_INLINE wide quads_narrow(float *p, quad a, quad b, quad c, quad d, wide bad) {
+  wide v = _mm512_insertf32x8(_mm512_castps256_ps512(quads_join(a, b)), quads_join(c, d), 1);
+  wide_store(p, v);
+  return wide_bad(bad, v);
+}
 #else
 enum { NORMA_WIDE = 8 };
 typedef __m256 wide;
@@ -75,6 +84,12 @@ NORMA_INLINE wide wide_sub(wide a, wide b) { return _mm256_sub_ps(a, b); }
 NORMA_INLINE wide wide_mul(wide a, wide b) { return _mm256_mul_ps(a, b); }
 NORMA_INLINE wide wide_bad(wide bad, wide v) { return _mm256_or_ps(bad, _mm256_sub_ps(v, v)); }
 NORMA_INLINE bool wide_is_bad(wide bad) { return _mm256_movemask_ps(_mm256_cmp_ps(bad, bad, _CMP_UNORD_Q)) != 0; }
+NORMA_INLINE wide quads_narrow(float *p, quad a, quad b, quad c, quad d, wide bad) {
+  wide low = quads_join(a, b), high = quads_join(c, d);
+  wide_store(p, low);
+  wide_store(p + 8, high);
+  return wide_bad(wide_bad(bad, low), high);
+}
 #endif
 
 #elif defined(NORMA_ISA_SSE2)
@@ -201,6 +216,17 @@ NORMA_INLINE wide wide_sub(wide a, wide b) { return a - b; }
 NORMA_INLINE wide wide_mul(wide a, wide b) { return a * b; }
 NORMA_INLINE wide wide_bad(wide bad, wide v) { return bad + (v - v); }
 NORMA_INLINE bool wide_is_bad(wide bad) { return bad != bad; }
+#endif
+
+#if !defined(NORMA_ISA_AVX2) && !defined(NORMA_ISA_AVX512)
+NORMA_INLINE wide quads_narrow(float *p, quad a, quad b, quad c, quad d, wide bad) {
+  quad_narrow(p, a);
+  quad_narrow(p + 4, b);
+  quad_narrow(p + 8, c);
+  quad_narrow(p + 12, d);
+  for (int i = 0; i < 16; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(p + i));
+  return bad;
+}
 #endif
 
 /* The first n lanes, and zeros. */

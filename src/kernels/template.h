@@ -1,11 +1,11 @@
 /* All templates for one instruction set, and its table; see simd.h. */
 #include "simd.h" /* first: it sets how the rest is compiled */
 
-#include "columns.h"
-#include "rows.h"
+#include "columns_backward.h"
+#include "tiles.h"
 
 static NORMA_TARGET void fence(void) { norma_stream_end(); }
 
-#define NORMA_KERNELS(id, label)                                                                       \
-  const norma_kernels id = {label,        row_moments,    row_forward,      row_gradients,             \
-                            row_backward, column_moments, column_gradients, fence};
+#define NORMA_KERNELS(id, label)                                                                                   \
+  const norma_kernels id = {label,          row_moments,    batch_moments, row_forward,    row_gradients,           \
+                            batch_gradients, tile_gradients, row_backward,  column_moments, column_gradients, fence};

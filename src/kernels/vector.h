@@ -8,6 +8,8 @@
 
 /* Elements that a loop of a row handles at once: four quarters, one for each accumulator of the tree. */
 enum { NORMA_GROUP = 64 };
+/* Units that are taken together, at most. */
+enum { NORMA_BLOCK_UNITS = 32 };
 
 /* What the elements of a row are normalized with: y = (((x - hi) - lo) * rstd) * (weight + offset) + bias in float32.
  * An array has one entry per element where its step is 1, and one for all where it is 0. */
@@ -15,6 +17,7 @@ typedef struct norma_coefs {
   const float *hi, *lo, *rstd; /* the mean in two parts; rstd is NaN where float32 would not do */
   const norma_saved *saved;    /* the same at full precision, for those elements */
   int64_t unit_step;           /* of these four */
+  int64_t unit_row;            /* what is added to them for each further row */
   const float *weight, *bias;  /* NULL: 1 and none */
   int64_t weight_step, bias_step;
   int64_t weight_row, bias_row; /* what is added to weight and bias for each further row */
@@ -27,6 +30,7 @@ typedef struct norma_rows {
   const void *x, *dy;
   void *y; /* dx in the backward pass */
   int64_t rows, n, x_stride, dy_stride, y_stride;
+  int64_t x_ahead; /* elements from a row of x to one that is read soon; 0: none */
 } norma_rows;
 
 /* What the gradient of x needs beside them, all in float64: dx = ((dy * weight - q) - xhat * q_xhat) * rstd. */
@@ -34,10 +38,22 @@ typedef struct norma_slopes {
   const double *mean, *mean_lo, *rstd;
   const double *q, *q_xhat; /* the means of the unit; NULL: statistics are given, dx = dy * weight * rstd */
   int64_t unit_step;        /* of all five */
+  int64_t unit_row;         /* what is added to them for each further row */
   const float *weight;      /* NULL: 1 */
   int64_t weight_step, weight_row;
   double weight_offset;
+  const norma_coefs *z; /* of an activation, whose slope at z dy is multiplied by; NULL: none */
 } norma_slopes;
+
+/* Up to 16 rows, each a unit of its own: a quarter of the runs of parameters that are columns. */
+typedef struct norma_tile {
+  const void *x[NORMA_QUARTER], *dy[NORMA_QUARTER];
+  double mean[NORMA_QUARTER], mean_lo[NORMA_QUARTER], rstd[NORMA_QUARTER], pivot[NORMA_QUARTER];
+  const float *weight; /* of each column; NULL: 1 */
+  double weight_offset;
+  const norma_coefs *z; /* of an activation: of the first row; NULL: none */
+  int64_t dy_ahead;     /* elements from a row of dy to one that is read soon; 0: none */
+} norma_tile;
 
 /* Sums of another stretch of as many elements, taken in the same loop: its loads hide behind the stores. */
 typedef struct norma_ahead {
@@ -51,13 +67,23 @@ typedef struct norma_kernels {
   const char *name;
   /* sum[0] = sum(x - pivot), sum[1] = sum((x - pivot)^2), in the order of the tree */
   void (*moments)(norma_type type, const void *x, int64_t n, double pivot, double sum[2]);
+  /* The same of rows, each about a pivot of its own that is chosen here (0 for RMS): sum[2 r], sum[2 r + 1]. */
+  void (*batch_moments)(norma_type type, const norma_rows *rows, bool rms, double *pivot, double *sum);
   /* y of rows; `ahead`, where not NULL and there is one row, gets the moments of another row of as many elements.
    * `stream`: past the caches. */
   void (*forward)(norma_type type, const norma_coefs *coefs, const norma_rows *rows, bool stream, norma_ahead *ahead);
   /* sum[0] = sum(dy), sum[1] = sum(dy * xhat); where the weight has step 1, of q = dy * weight: sum(q - pivot) and
-   * sum(q * xhat). The unit is one: unit_step is 0, here and of `ahead`. */
+   * sum(q * xhat). With a step of units there are no weights; `ahead` has one unit. */
   void (*gradients)(norma_type type, const norma_slopes *slopes, const void *x, const void *dy, int64_t n, double pivot,
                     double sum[2]);
+  /* The same of rows; the slopes are those of the first. */
+  void (*batch_gradients)(norma_type type, const norma_slopes *slopes, const norma_rows *rows, const double *pivot,
+                          double *sum);
+  /* The same two sums of each row of a tile, columns from .. from + n - 1, n <= NORMA_STRETCH: row_sum[2 r] and
+   * row_sum[2 r + 1]. And for each of these columns the sums of dy and of dy * xhat down the tile are added to `first`
+   * and `second`. */
+  void (*tile_gradients)(norma_type type, const norma_tile *tile, int rows, int64_t from, int64_t n, double *row_sum,
+                         double *first, double *second);
   /* dx of rows, and the gradients of another one */
   void (*backward)(norma_type type, const norma_slopes *slopes, const norma_rows *rows, bool stream,
                    norma_ahead *ahead);
@@ -87,8 +113,6 @@ void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd
 
 /* run_sums.c: whether the weight changes along the runs of a unit; where it does not, a run is summed without it. */
 bool norma_weight_varies(const norma_call *call);
-/* Whether the runs of units and of parameters are the same: then one reading serves both. */
-bool norma_runs_agree(const norma_layer *layer);
 /* Sums of dy and dy * xhat become those of q - pivot and q * xhat, q = dy * weight, n elements. */
 void norma_weigh_run(norma_partial *run, double weight, double n, double pivot);
 /* What dx needs of a unit, from the means of q - pivot and of q * xhat, or from their sums. */
@@ -113,7 +137,11 @@ void norma_params_from(const norma_call *call, const norma_operand *sums);
 /* dweight and dbias in a pass of their own, by whatever kernel fits. */
 void norma_param_pass(const norma_call *call, const norma_saved *saved, void *workspace);
 bool norma_column_params(const norma_call *call, const norma_saved *saved, void *workspace);
+bool norma_row_params(const norma_call *call, const norma_saved *saved, void *workspace);
 size_t norma_column_sums_bytes(const norma_layer *layer);
+/* layer_backward.c: the whole pass, where units are rows and parameters columns. */
+bool norma_layer_backward(const norma_call *call, const norma_saved *saved, void *workspace);
+size_t norma_layer_backward_bytes(const norma_layer *layer);
 
 /* One column at most this far at a time: the accumulators of a block of columns stay in the first-level cache. */
 enum { NORMA_COLUMNS = 256 };

@@ -16,25 +16,35 @@ static int64_t times(int64_t stride, int64_t count) {
   return stride * count;
 }
 
-norma_operand norma_bind(const norma_layer *layer, norma_extent extent, const void *data, norma_type type,
-                         const int64_t *strides) {
-  norma_operand operand = {.data = (char *)data, .type = type};
+void norma_bind_to(norma_operand *to, const norma_layer *layer, norma_extent extent, const void *data, norma_type type,
+                   const int64_t *strides) {
   int64_t dense = 1, within = 1;
-  /* What is absent or empty is never read, and its strides may be anything. */
-  for (int a = 0; a < layer->axis_count; a++)
-    if (!data || (layer->axes[a].length == 0 && norma_varies(&layer->axes[a], extent))) strides = NULL;
+  to->data = (char *)data;
+  to->type = type;
+  for (int a = 0; a < layer->axis_count; a++) {
+    to->stride[a] = 0;
+    /* What is absent or empty is never read, and its strides may be anything. */
+    if (layer->axes[a].length == 0 && norma_varies(&layer->axes[a], extent)) strides = NULL;
+  }
+  if (!data) return;
   int dim = -1;
   for (int a = layer->axis_count - 1; a >= 0; a--) {
     const norma_axis *axis = &layer->axes[a];
     if (axis->dim != dim) within = 1; /* the innermost axis of a dimension has that dimension's stride */
     dim = axis->dim;
     if (!norma_varies(axis, extent)) continue;
-    if (axis->length > 1) operand.stride[a] = strides ? times(strides[dim], within) : dense;
+    if (axis->length > 1) to->stride[a] = strides ? times(strides[dim], within) : dense;
     if (axis->length > 0) {
       within *= axis->length;
       dense *= axis->length;
     }
   }
+}
+
+norma_operand norma_bind(const norma_layer *layer, norma_extent extent, const void *data, norma_type type,
+                         const int64_t *strides) {
+  norma_operand operand;
+  norma_bind_to(&operand, layer, extent, data, type, strides);
   return operand;
 }
 
@@ -50,23 +60,28 @@ int64_t norma_axes_length(const norma_layer *layer, const norma_axes *axes) {
   return length;
 }
 
-norma_walk norma_walk_make(const norma_layer *layer, const norma_axes *axes, const norma_operand *operand) {
-  norma_walk walk; /* not cleared: only `count` entries are used */
-  walk.data = operand->data;
-  walk.type = operand->type;
-  walk.count = 0;
+void norma_walk_init(norma_walk *walk, const norma_layer *layer, const norma_axes *axes,
+                     const norma_operand *operand) {
+  walk->data = operand->data;
+  walk->type = operand->type;
+  walk->count = 0; /* only so many entries are used */
   for (int i = 0; i < axes->count; i++) {
     int64_t length = layer->axes[axes->index[i]].length, stride = operand->stride[axes->index[i]];
     if (length == 1) continue;
-    int last = walk.count - 1;
-    if (last >= 0 && walk.stride[last] == stride * length) {
-      walk.length[last] *= length;
-      walk.stride[last] = stride;
+    int last = walk->count - 1;
+    if (last >= 0 && walk->stride[last] == stride * length) {
+      walk->length[last] *= length;
+      walk->stride[last] = stride;
     } else {
-      walk.length[walk.count] = length;
-      walk.stride[walk.count++] = stride;
+      walk->length[walk->count] = length;
+      walk->stride[walk->count++] = stride;
     }
   }
+}
+
+norma_walk norma_walk_make(const norma_layer *layer, const norma_axes *axes, const norma_operand *operand) {
+  norma_walk walk;
+  norma_walk_init(&walk, layer, axes, operand);
   return walk;
 }
 

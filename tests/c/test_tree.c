@@ -1,7 +1,8 @@
 /* The summation tree is the documented one, so that another implementation, or a faster kernel, can give the same bits:
  * position i of a run is in quarter i / 16 and there in lane i mod 4; a quarter is (l0 + l1) + (l2 + l3); quarter k is
- * added to accumulator k mod 4; a stretch of 4096 positions is (A0 + A1) + (A2 + A3). Stretches and runs are then
- * added in order with their rounding errors kept. Seen in two plain sums: the squares of an RMS unit, and dbias. */
+ * added to accumulator k mod 4; a stretch of 4096 positions (256, where a parameter is summed across units) is
+ * (A0 + A1) + (A2 + A3). Stretches and runs are then added in order with their rounding errors kept. Seen in plain
+ * sums: the squares of an RMS unit, and dbias. */
 #include <stdlib.h>
 
 #include "support.h"
@@ -28,9 +29,11 @@ typedef struct exact_sum {
   double sum, errors;
 } exact_sum;
 
-static void add_run(exact_sum *to, const double *v, int64_t n) {
-  for (int64_t first = 0; first < n; first += 4096) {
-    double piece = stretch_sum(v + first, n - first < 4096 ? n - first : 4096), sum = to->sum + piece;
+enum { STRETCH = 4096, ACROSS = 256 };
+
+static void add_run(exact_sum *to, const double *v, int64_t n, int64_t stretch) {
+  for (int64_t first = 0; first < n; first += stretch) {
+    double piece = stretch_sum(v + first, n - first < stretch ? n - first : stretch), sum = to->sum + piece;
     double part = sum - to->sum;
     to->errors += (to->sum - (sum - part)) + (piece - part);
     to->sum = sum;
@@ -53,7 +56,7 @@ static void squares_of_an_rms_unit_are_summed_by_the_tree(void **state) {
       t.x[k] *= t.x[k];
     }
     exact_sum squares = {0, 0};
-    add_run(&squares, t.x, sizes[i]);
+    add_run(&squares, t.x, sizes[i], STRETCH);
     double m2 = o.moments->m2 + o.moments->m2_lo, expected = squares.sum + squares.errors;
     assert_same_bits("m2", NORMA_F64, &m2, &expected, 1);
     outcome_free(&o);
@@ -76,9 +79,45 @@ static void dbias_is_summed_by_the_tree(void **state) {
     outcome o = trial_run(&t, &(manner){.dy = LAYOUT_REVERSED});
     exact_sum sum = {0, 0};
     for (int64_t s = 0; s < samples; s++) {
-      add_run(&sum, t.dy + s * n, n);
+      add_run(&sum, t.dy + s * n, n, STRETCH);
     }
     assert_same_bits("dbias", NORMA_F64, o.dbias, &(double){sum.sum + sum.errors}, 1);
+    outcome_free(&o);
+    trial_free(&t);
+  }
+}
+
+/* dbias of layer norm: the rows of a sample are a run of each parameter, whether or not a row is in vectors. */
+static void dbias_across_units_is_summed_by_the_tree(void **state) {
+  (void)state;
+  uint64_t seed = 84;
+  enum { SAMPLES = 3, WIDTH = 21 };
+  static const norma_type types[] = {NORMA_F64, NORMA_F32};
+  for (size_t i = 0; i < COUNT(sizes) * COUNT(types); i++) {
+    int64_t n = sizes[i / COUNT(types)], samples = n > 1 ? SAMPLES : 1;
+    int64_t rows = SAMPLES * n / samples; /* of one row each, samples are the run */
+    norma_type type = types[i % COUNT(types)];
+    norma_layer layer = parse_layer("n t [d]", "d", NULL, 3, (int64_t[]){SAMPLES, n, WIDTH});
+    trial t = trial_new(&layer, type, &seed, 0, 1);
+    problem_is("layer norm of %d samples with %lld rows, %s", SAMPLES, (long long)n, norma_type_name(type));
+    outcome o = trial_run(&t, &(manner){0});
+    double *column = malloc(sizeof *column * (size_t)rows);
+    for (int64_t d = 0; d < WIDTH; d++) {
+      exact_sum total = {0, 0};
+      for (int64_t s = 0; s < samples; s++) {
+        exact_sum run = {0, 0};
+        for (int64_t r = 0; r < rows; r++) column[r] = t.dy[(s * rows + r) * WIDTH + d];
+        add_run(&run, column, rows, ACROSS);
+        double sum = total.sum + run.sum, part = sum - total.sum;
+        total.errors += (total.sum - (sum - part)) + (run.sum - part) + run.errors;
+        total.sum = sum;
+      }
+      double expected = total.sum + total.errors;
+      float narrow = (float)expected;
+      if (type == NORMA_F64) assert_same_bits("dbias", NORMA_F64, (const double *)o.dbias + d, &expected, 1);
+      else assert_same_bits("dbias", NORMA_F32, (const float *)o.dbias + d, &narrow, 1);
+    }
+    free(column);
     outcome_free(&o);
     trial_free(&t);
   }
@@ -135,6 +174,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(squares_of_an_rms_unit_are_summed_by_the_tree),
       cmocka_unit_test(dbias_is_summed_by_the_tree),
+      cmocka_unit_test(dbias_across_units_is_summed_by_the_tree),
       cmocka_unit_test(a_unit_is_its_runs_merged_in_order),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

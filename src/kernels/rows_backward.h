@@ -1,0 +1,262 @@
+/* Template: the sums and the dx of the backward pass, for a stretch of a row. */
+#ifndef NORMA_ROWS_BACKWARD_H
+#define NORMA_ROWS_BACKWARD_H
+
+#include "rows.h"
+
+/* ---------------------------------------------------------------------------------------------------- gradients --- */
+
+/* xhat of four elements. */
+NORMA_INLINE quad quad_xhat(quad x, quad mean, quad mean_lo, quad rstd) {
+  return quad_mul(quad_sub(quad_sub(x, mean), mean_lo), rstd);
+}
+
+NORMA_INLINE double one_weight(const norma_slopes *s, int64_t at) {
+  return s->weight ? s->weight[at * s->weight_step] + (float)s->weight_offset : 1;
+}
+
+/* gamma of four elements, a float32 number; an offset is added in float64 and rounded, which is the float32 sum. */
+NORMA_INLINE quad quad_weights(const norma_slopes *s, int64_t at) {
+  float rounded[4];
+  quad gamma = quad_add(quad_floats(s->weight + at), quad_set(s->weight_offset));
+  if (__builtin_expect(s->weight_offset == 0, 1)) return gamma;
+  quad_narrow(rounded, gamma);
+  return quad_floats(rounded);
+}
+
+/* Coefficient `at` and those behind it, one for each of n elements. */
+NORMA_INLINE void spread(float *to, const float *from, int64_t step, int64_t at, int64_t n, float absent) {
+  if (from && step) memcpy(to, from + at, (size_t)n * sizeof *to);
+  for (int64_t i = 0; i < NORMA_GROUP && !(from && step); i++) to[i] = from ? from[0] : absent;
+}
+
+/* z of n elements, as forward_quarter has it, and zeros up to the end of the group. */
+NORMA_INLINE void z_group(const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
+  NORMA_ALIGNED float hi[NORMA_GROUP], lo[NORMA_GROUP], rstd[NORMA_GROUP], weight[NORMA_GROUP], bias[NORMA_GROUP];
+  wide bad = wide_set(0);
+  spread(hi, c->hi, c->unit_step, at, n, 0);
+  spread(lo, c->lo, c->unit_step, at, n, 0);
+  spread(rstd, c->rstd, c->unit_step, at, n, 0);
+  spread(weight, c->weight, c->weight_step, at, n, 1);
+  spread(bias, c->bias, c->bias_step, at, n, -0.0f);
+  float offset = c->weight ? c->weight_offset : 0;
+  for (int64_t i = 0; i < n; i++) z[i] = (((x[i] - hi[i]) - lo[i]) * rstd[i]) * (weight[i] + offset) + bias[i];
+  for (int64_t i = n; i < NORMA_GROUP; i++) z[i] = 0;
+  for (int i = 0; i < NORMA_GROUP; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(z + i));
+  if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, at, x, z, n);
+}
+
+/* dz = dy times the slope at z, rounded to float32; n <= 64 elements, and zeros up to the end of their quarter. */
+static NORMA_TARGET __attribute__((noinline)) const float *dz_group(const norma_coefs *c, int64_t at, const float *x,
+                                                                    const float *dy, int64_t n, float *dz) {
+  NORMA_ALIGNED float z[NORMA_GROUP], e[NORMA_GROUP];
+  z_group(c, at, x, n, z);
+  if (c->activation == NORMA_RELU)
+    for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_relu_grad_f32(z[i]);
+  if (c->activation == NORMA_SILU) NORMA_ACTIVATE(silu_grad, z);
+  if (c->activation == NORMA_GELU) NORMA_ACTIVATE(gelu_grad, z);
+  if (c->activation == NORMA_GELU_TANH) NORMA_ACTIVATE(gelu_tanh_grad, z);
+  for (int64_t i = 0; i < n; i++) dz[i] = dy[i] * z[i];
+  for (int64_t i = n; i % NORMA_QUARTER; i++) dz[i] = 0;
+  return dz;
+}
+
+/* Elements i .. i + 3 of a group that starts at element `at`. */
+NORMA_INLINE void gradients_quad(const norma_slopes *c, bool units, bool weights, int64_t at, int i, const float *x,
+                                 const float *dy, quad pivot, group_sums *g) {
+  int64_t u = units ? at + i : 0;
+  quad mean = units ? quad_load(c->mean + u) : quad_set(c->mean[0]);
+  quad mean_lo = units ? quad_load(c->mean_lo + u) : quad_set(c->mean_lo[0]);
+  quad rstd = units ? quad_load(c->rstd + u) : quad_set(c->rstd[0]);
+  quad q = quad_floats(dy + i);
+  if (weights) q = quad_mul(q, quad_weights(c, at + i));
+  quad q_xhat = quad_mul(q, quad_xhat(quad_floats(x + i), mean, mean_lo, rstd));
+  group_put(g, i, weights ? quad_sub(q, pivot) : q, q_xhat);
+}
+
+NORMA_INLINE void gradients_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
+                                  const float *dy, quad pivot, two_sums *s) {
+  group_sums g;
+#pragma GCC unroll 16
+  for (int i = 0; i < NORMA_GROUP; i += 4) gradients_quad(c, units, weights, at, i, x, dy, pivot, &g);
+  sums_add(s, &g);
+}
+
+NORMA_INLINE void gradients_rest(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
+                                 const float *dy, int64_t n, double pivot, two_sums *s) {
+  NORMA_ALIGNED double first[4] = {0}, second[4] = {0};
+  group_sums g;
+  group_clear(&g);
+  int i = 0;
+  for (; i + 4 <= n; i += 4) gradients_quad(c, units, weights, at, i, x, dy, quad_set(pivot), &g);
+  for (int64_t k = i; k < n; k++) {
+    int64_t u = (at + k) * c->unit_step;
+    double q = weights ? (double)dy[k] * one_weight(c, at + k) : (double)dy[k];
+    second[k - i] = q * ((((double)x[k] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]);
+    first[k - i] = weights ? q - pivot : q;
+  }
+  if (i < n) group_put(&g, i, quad_load(first), quad_load(second));
+  sums_add(s, &g);
+}
+
+/* The group from element `at` on, of which n <= 64 elements are there. */
+NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x, const void *dy,
+                                  int64_t at, int64_t n, double pivot, two_sums *s) {
+  NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP];
+  bool whole = n == NORMA_GROUP;
+  const float *xs = whole ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
+  const float *dys = whole ? load_group(type, dy, at, dy_room) : load_few(type, dy, at, n, dy_room);
+  if (c->z) dys = dz_group(c->z, at, xs, dys, n, dz_room);
+  if (whole) gradients_group(c, units, weights, at, xs, dys, quad_set(pivot), s);
+  else gradients_rest(c, units, weights, at, xs, dys, n, pivot, s);
+}
+
+NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
+                                const void *dy, int64_t n, double pivot, double sum[2]) {
+  two_sums s = {quad_set(0), quad_set(0)};
+  int64_t i = 0;
+  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP)
+    gradients_piece(type, c, units, weights, x, dy, i, NORMA_GROUP, pivot, &s);
+  if (i < n) gradients_piece(type, c, units, weights, x, dy, i, n - i, pivot, &s);
+  sums_end(&s, sum);
+}
+
+static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slopes, const void *x, const void *dy,
+                                       int64_t n, double pivot, double sum[2]) {
+  if (slopes->unit_step) gradients_row(type, slopes, true, false, x, dy, n, pivot, sum);
+  else if (slopes->weight && slopes->weight_step) gradients_row(type, slopes, false, true, x, dy, n, pivot, sum);
+  else gradients_row(type, slopes, false, false, x, dy, n, pivot, sum);
+}
+
+/* Of the next row's unit. */
+NORMA_INLINE void slopes_next(norma_slopes *s) {
+  s->mean += s->unit_row, s->mean_lo += s->unit_row, s->rstd += s->unit_row;
+  if (s->q) s->q += s->unit_row, s->q_xhat += s->unit_row;
+  if (s->weight) s->weight += s->weight_row;
+}
+
+NORMA_INLINE void gradients_rows(norma_type type, const norma_slopes *c, bool weights, const norma_rows *rows,
+                                 const double *pivot, double *sum) {
+  norma_slopes here = *c;
+  norma_coefs z;
+  int64_t size = type == NORMA_F32 ? 4 : 2;
+  if (c->z) z = *c->z, here.z = &z;
+  for (int64_t r = 0; r < rows->rows; r++) {
+    gradients_row(type, &here, false, weights, (const char *)rows->x + r * rows->x_stride * size,
+                  (const char *)rows->dy + r * rows->dy_stride * size, rows->n, pivot[r], sum + 2 * r);
+    slopes_next(&here);
+    if (here.z) coefs_forward(&z, 1);
+  }
+}
+
+static NORMA_TARGET void batch_gradients(norma_type type, const norma_slopes *c, const norma_rows *rows,
+                                         const double *pivot, double *sum) {
+  bool weights = c->weight && c->weight_step;
+  if (type == NORMA_F32 && !weights) gradients_rows(NORMA_F32, c, false, rows, pivot, sum);
+  else gradients_rows(type, c, weights, rows, pivot, sum);
+}
+
+/* ----------------------------------------------------------------------------------------------------- backward --- */
+
+/* dx of elements i .. i + 3 of a group that starts at element `at`, before it is rounded. */
+NORMA_INLINE quad backward_quad(const norma_slopes *c, bool units, bool weights, int64_t at, int i, const float *x,
+                                const float *dy) {
+  int64_t u = units ? at + i : 0;
+  quad rstd = units ? quad_load(c->rstd + u) : quad_set(c->rstd[0]);
+  quad q = quad_mul(quad_floats(dy + i), weights ? quad_weights(c, at + i) : quad_set(one_weight(c, 0)));
+  if (c->q) {
+    quad mean = units ? quad_load(c->mean + u) : quad_set(c->mean[0]);
+    quad mean_lo = units ? quad_load(c->mean_lo + u) : quad_set(c->mean_lo[0]);
+    quad mean_q = units ? quad_load(c->q + u) : quad_set(c->q[0]);
+    quad mean_q_xhat = units ? quad_load(c->q_xhat + u) : quad_set(c->q_xhat[0]);
+    quad xhat = quad_xhat(quad_floats(x + i), mean, mean_lo, rstd);
+    q = quad_sub(quad_sub(q, mean_q), quad_mul(xhat, mean_q_xhat));
+  }
+  return quad_mul(q, rstd);
+}
+
+NORMA_INLINE void backward_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
+                                 const float *dy, float *dx) {
+  wide bad = wide_set(0);
+#pragma GCC unroll 4
+  for (int i = 0; i < NORMA_GROUP; i += NORMA_QUARTER) {
+    quad a = backward_quad(c, units, weights, at, i, x, dy), b = backward_quad(c, units, weights, at, i + 4, x, dy);
+    quad d = backward_quad(c, units, weights, at, i + 8, x, dy), e = backward_quad(c, units, weights, at, i + 12, x, dy);
+    bad = quads_narrow(dx + i, a, b, d, e, bad);
+  }
+  canonical(bad, dx, NORMA_GROUP);
+}
+
+NORMA_INLINE void backward_rest(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
+                                const float *dy, int64_t n, float *dx) {
+  int i = 0;
+  for (; i + 4 <= n; i += 4) quad_narrow(dx + i, backward_quad(c, units, weights, at, i, x, dy));
+  for (; i < n; i++) {
+    int64_t u = (at + i) * c->unit_step;
+    double q = (double)dy[i] * one_weight(c, at + i);
+    if (c->q) q = (q - c->q[u]) - ((((double)x[i] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]) * c->q_xhat[u];
+    dx[i] = (float)(q * c->rstd[u]);
+  }
+  canonical(wide_set(NAN), dx, n);
+}
+
+NORMA_INLINE void backward_piece(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
+                                 const void *dy, int64_t at, int64_t n, sink *out) {
+  NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP], result[NORMA_GROUP];
+  bool whole = n == NORMA_GROUP;
+  const float *xs = whole ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
+  const float *dys = whole ? load_group(type, dy, at, dy_room) : load_few(type, dy, at, n, dy_room);
+  if (c->z) dys = dz_group(c->z, at, xs, dys, n, dz_room);
+  if (whole) backward_group(c, units, weights, at, xs, dys, result);
+  else backward_rest(c, units, weights, at, xs, dys, n, result);
+  store_group(type, out, result, n);
+}
+
+NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
+                               const void *dy, int64_t n, sink *out, norma_ahead *ahead, int64_t x_ahead) {
+  two_sums s = {quad_set(0), quad_set(0)};
+  int64_t i = 0;
+  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
+    if (ahead) {
+      prefetch_group(type, ahead->x, i + 8 * NORMA_GROUP);
+      prefetch_group(type, ahead->dy, i + 8 * NORMA_GROUP);
+      gradients_piece(type, &ahead->slopes, false, weights, ahead->x, ahead->dy, i, NORMA_GROUP, ahead->pivot, &s);
+    }
+    if (x_ahead) prefetch_group(type, x, i + x_ahead);
+    backward_piece(type, c, units, weights, x, dy, i, NORMA_GROUP, out);
+  }
+  if (i < n) {
+    if (ahead) gradients_piece(type, &ahead->slopes, false, weights, ahead->x, ahead->dy, i, n - i, ahead->pivot, &s);
+    backward_piece(type, c, units, weights, x, dy, i, n - i, out);
+  }
+  if (ahead) sums_end(&s, ahead->sum);
+}
+
+NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool units, bool weights,
+                                const norma_rows *rows, bool stream, norma_ahead *ahead) {
+  sink out;
+  norma_slopes here = *c;
+  norma_coefs z;
+  if (c->z) z = *c->z, here.z = &z;
+  int64_t size = type == NORMA_F32 ? 4 : 2;
+  for (int64_t r = 0; r < rows->rows; r++) {
+    sink_row(&out, type, rows, r, stream);
+    backward_row(type, &here, units, weights, (const char *)rows->x + r * rows->x_stride * size,
+                 (const char *)rows->dy + r * rows->dy_stride * size, rows->n, &out, ahead,
+                 rows->x_ahead);
+    slopes_next(&here);
+    if (here.z) coefs_forward(&z, 1);
+  }
+  sink_close(&out);
+}
+
+static NORMA_TARGET void row_backward(norma_type type, const norma_slopes *c, const norma_rows *rows, bool stream,
+                                      norma_ahead *ahead) {
+  bool units = c->unit_step, weights = c->weight && c->weight_step;
+  if (units && weights) backward_rows(type, c, true, true, rows, stream, NULL);
+  else if (units) backward_rows(type, c, true, false, rows, stream, NULL);
+  else if (weights) backward_rows(type, c, false, true, rows, stream, ahead);
+  else backward_rows(type, c, false, false, rows, stream, ahead);
+}
+
+#endif

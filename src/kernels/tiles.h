@@ -1,0 +1,120 @@
+/* Template: a tile of up to 16 rows, each its own unit, whose columns are the parameters', as in layer norm. One
+ * reading gives the sums of the rows, for dx, and a quarter of those down the columns, for dweight and dbias. */
+#ifndef NORMA_TILES_H
+#define NORMA_TILES_H
+
+#include "rows_backward.h"
+
+/* Sums of 64 columns in each lane of the quarter. */
+typedef struct tile_lanes {
+  NORMA_ALIGNED double first[4][NORMA_GROUP], second[4][NORMA_GROUP];
+} tile_lanes;
+
+/* Rows of one lane: the elements of a group, and what their unit is. */
+typedef struct lane_rows {
+  const float *x[4], *dy[4];
+  quad mean[4], mean_lo[4], rstd[4], pivot[4];
+  group_sums sums[4];
+} lane_rows;
+
+/* Four positions of a lane's rows from `at` on, 16 columns; the first n columns of the group are there. */
+NORMA_INLINE void lane_quarter(lane_rows *l, int count, const double *gamma, int at, int n, double *first,
+                               double *second) {
+  quad column_first[4], column_second[4];
+  for (int i = 0; i < 4; i++) column_first[i] = column_second[i] = quad_set(0);
+#pragma GCC unroll 4
+  for (int j = 0; j < count; j++) {
+    const quad mean = l->mean[j], mean_lo = l->mean_lo[j], rstd = l->rstd[j], pivot = l->pivot[j];
+    quad row_first = quad_set(0), row_second = row_first;
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+      int c = at + 4 * i;
+      quad dy = quad_floats(l->dy[j] + c), q = quad_mul(dy, quad_load(gamma + c));
+      quad xhat = quad_xhat(quad_floats(l->x[j] + c), mean, mean_lo, rstd);
+      quad q_xhat = quad_mul(q, xhat), about = quad_sub(q, pivot);
+      if (n < NORMA_GROUP && c + 4 > n) {
+        int there = c < n ? n - c : 0;
+        q_xhat = quad_first(q_xhat, there), about = quad_first(about, there);
+      }
+      row_first = i ? quad_add(row_first, about) : about;
+      row_second = i ? quad_add(row_second, q_xhat) : q_xhat;
+      column_first[i] = quad_add(column_first[i], dy);
+      column_second[i] = quad_add(column_second[i], quad_mul(dy, xhat));
+    }
+    l->sums[j].first[at / NORMA_QUARTER] = row_first;
+    l->sums[j].second[at / NORMA_QUARTER] = row_second;
+  }
+  for (int i = 0; i < 4; i++) {
+    quad_store(first + at + 4 * i, column_first[i]);
+    quad_store(second + at + 4 * i, column_second[i]);
+  }
+}
+
+/* n <= 64 columns of all rows from element `at` on. */
+NORMA_INLINE void tile_group(norma_type type, const norma_tile *tile, int rows, int64_t at, int n, const double *gamma,
+                             two_sums *sums, tile_lanes *lanes) {
+  NORMA_ALIGNED float room[8][NORMA_GROUP], dz[4][NORMA_GROUP];
+  lane_rows l;
+  for (int lane = 0; lane < 4; lane++) {
+    int count = (rows - lane + 3) / 4, whole = count == 4;
+    for (int j = 0; j < count; j++) {
+      int r = lane + 4 * j;
+      l.x[j] = n == NORMA_GROUP ? load_group(type, tile->x[r], at, room[j])
+                                : load_rest(type, tile->x[r], at, n, room[j]);
+      l.dy[j] = n == NORMA_GROUP ? load_group(type, tile->dy[r], at, room[4 + j])
+                                 : load_rest(type, tile->dy[r], at, n, room[4 + j]);
+      if (tile->z) {
+        norma_coefs z = *tile->z;
+        coefs_forward(&z, r);
+        l.dy[j] = dz_group(&z, at, l.x[j], l.dy[j], n, dz[j]);
+      }
+      if (tile->dy_ahead) prefetch_group(type, tile->dy[r], at + tile->dy_ahead);
+      l.mean[j] = quad_set(tile->mean[r]), l.mean_lo[j] = quad_set(tile->mean_lo[r]);
+      l.rstd[j] = quad_set(tile->rstd[r]), l.pivot[j] = quad_set(tile->pivot[r]);
+      if (n < NORMA_GROUP) group_clear(&l.sums[j]);
+    }
+    for (int c = 0; c < n; c += NORMA_QUARTER)
+      if (whole) lane_quarter(&l, 4, gamma, c, n, lanes->first[lane], lanes->second[lane]);
+      else lane_quarter(&l, count, gamma, c, n, lanes->first[lane], lanes->second[lane]);
+    for (int j = 0; j < count; j++) sums_add(&sums[lane + 4 * j], &l.sums[j]);
+  }
+}
+
+/* A quarter of n columns joins their accumulators; of fewer than 4 rows the other lanes are empty. */
+NORMA_INLINE void lanes_end(double lane[4][NORMA_GROUP], int rows, int n, double *sum) {
+  for (int c = 0; c < n && rows >= 4; c++) sum[c] += (lane[0][c] + lane[1][c]) + (lane[2][c] + lane[3][c]);
+  for (int c = 0; c < n && rows == 3; c++) sum[c] += (lane[0][c] + lane[1][c]) + lane[2][c];
+  for (int c = 0; c < n && rows == 2; c++) sum[c] += lane[0][c] + lane[1][c];
+  for (int c = 0; c < n && rows == 1; c++) sum[c] += lane[0][c];
+}
+
+NORMA_INLINE void gamma_of(const norma_tile *tile, int64_t at, int n, double *gamma) {
+  float offset = (float)tile->weight_offset;
+  for (int c = 0; c < n; c++) gamma[c] = tile->weight ? (double)(tile->weight[at + c] + offset) : 1;
+  for (int c = n; c < NORMA_GROUP; c++) gamma[c] = 0;
+}
+
+NORMA_INLINE void tile_rows(norma_type type, const norma_tile *tile, int rows, int64_t from, int64_t n, double *row_sum,
+                            double *first, double *second) {
+  NORMA_ALIGNED double gamma[NORMA_GROUP];
+  two_sums sums[NORMA_QUARTER];
+  tile_lanes lanes;
+  for (int r = 0; r < rows; r++) sums[r].first = sums[r].second = quad_set(0);
+  for (int64_t i = 0; i < n; i += NORMA_GROUP) {
+    int here = n - i < NORMA_GROUP ? (int)(n - i) : NORMA_GROUP;
+    gamma_of(tile, from + i, here, gamma);
+    if (here == NORMA_GROUP) tile_group(type, tile, rows, from + i, NORMA_GROUP, gamma, sums, &lanes);
+    else tile_group(type, tile, rows, from + i, here, gamma, sums, &lanes);
+    lanes_end(lanes.first, rows, here, first + i);
+    lanes_end(lanes.second, rows, here, second + i);
+  }
+  for (int r = 0; r < rows; r++) sums_end(&sums[r], row_sum + 2 * r);
+}
+
+static NORMA_TARGET void tile_gradients(norma_type type, const norma_tile *tile, int rows, int64_t from, int64_t n,
+                                        double *row_sum, double *first, double *second) {
+  if (type == NORMA_F32) tile_rows(NORMA_F32, tile, rows, from, n, row_sum, first, second);
+  else tile_rows(type, tile, rows, from, n, row_sum, first, second);
+}
+
+#endif
