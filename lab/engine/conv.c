@@ -1,4 +1,4 @@
-/* Convolution: each sample is padded, its windows become the columns of a matrix, and a matrix product does the rest. */
+/* Convolution: each sample is padded, its windows become the columns of a matrix, a matrix product does the rest. */
 #include <string.h>
 
 #include "maths.h"

@@ -220,7 +220,8 @@ layer *lstm(rng *r, int in, int hidden, lstm_options options);
 
 /* ------------------------------------------------------------------------------------------------- ready nets --- */
 
-/* stem, three residual blocks of 2 convolutions with width, 2 width and 4 width channels (stride 1, 2, 2), mean, linear */
+/* Stem, three residual blocks of 2 convolutions with width, 2 width and 4 width channels (stride 1, 2, 2), mean,
+ * linear. */
 layer *resnet(rng *r, int channels, int width, int classes, norm_spec norm);
 /* 3 levels of 2 convolutions, max pool down, nearest up, skips; out: classes per pixel. */
 layer *unet(rng *r, int channels, int width, int levels, int classes, norm_spec norm);

@@ -36,11 +36,11 @@ tensor picture_batch(const pictures *set, const int32_t *indices, int count, int
 double test_error(layer *net, const pictures *set, int batch, phase phase, int rows);
 /* Lets PreciseBN see 2,048 training pictures. */
 void gather_statistics(const training *t);
-/* Metric NAME (an error; an accuracy if it begins with that word), and for a net with batch norm NAME_running, NAME_precise and NAME_batch (batches of t->batch). After
- * gather_statistics. `suffix` ("" or "_long") ends each name. */
+/* Metric NAME (an error; an accuracy if it begins with that word), and for a net with batch norm NAME_running,
+ * NAME_precise and NAME_batch (batches of t->batch). After gather_statistics. `suffix` ("" or "_long") ends each. */
 void judge(const training *t, const pictures *test, const char *name, const char *suffix, int rows, result *result);
 
-/* Statement of mode: validation_error in TUNE (judged with running statistics), else judge(... "test_error"). */
+/* In mode TUNE the metric validation_error, with running statistics; else judge for "test_error". */
 void judge_or_validate(const training *t, const run *run, const pictures *test, result *result);
 /* The norm of that name, or the end of the process. */
 norm_spec norm_named(const char *name);
