@@ -14,7 +14,9 @@ enum {
 int command_apply(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_check(int argc, char **argv);
+int command_choose(int argc, char **argv);
 int command_explain(int argc, char **argv);
+int command_lab(int argc, char **argv);
 int command_picture(int argc, char **argv);
 int command_version(int argc, char **argv);
 

@@ -18,7 +18,9 @@ static const struct {
     {"apply", command_apply, "normalize a tensor or image file"},
     {"bench", command_bench, "time the library beside a bare pass over memory"},
     {"check", command_check, "compare the library with its reference"},
+    {"choose", command_choose, "which layer for which task, with the evidence"},
     {"explain", command_explain, "what a layer shares, and its traps"},
+    {"lab", command_lab, "train small networks and test what is said of the layers"},
     {"picture", command_picture, "draw which elements share a mean"},
     {"version", command_version, "version, compiler and instruction set"},
 };

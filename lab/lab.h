@@ -2,8 +2,9 @@
  * norma-demo: what does each normalization layer keep of real feature maps, and what does it erase?
  *
  * Ten pictures of Fashion-MNIST, each exposed differently, go through eight fixed filters; the feature maps go through
- * batch, layer, instance and group norm. One file per step: idx.c reads the pictures, filters.c makes the feature maps,
- * measure.c applies the layers and measures, sheet.c draws, page.c writes the report, output.c puts files in place.
+ * batch, layer, instance and group norm. One file per step: pictures.c reads the pictures, filters.c makes the feature
+ * maps, measure.c applies the layers and measures, sheet.c draws, page.c writes the report, output.c puts files in
+ * place.
  */
 #ifndef NORMA_LAB_H
 #define NORMA_LAB_H
@@ -30,7 +31,7 @@ enum { PATH_SIZE = 4096 };
 
 typedef float lab_maps[SAMPLES][CHANNELS][PIXELS];
 
-/* The pictures, idx.c: the first test picture of each class. */
+/* The pictures, pictures.c: the first test picture of each class. */
 typedef struct lab_pictures {
   float pixel[SAMPLES][PIXELS];  /* 0 (black) to 1 (white) */
   int index[SAMPLES];            /* which picture of the file it is */

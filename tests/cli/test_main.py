@@ -8,7 +8,7 @@ import pytest
 
 from oracle import NORMA, ROOT
 
-COMMANDS = ["apply", "bench", "check", "explain", "picture", "version"]
+COMMANDS = ["apply", "bench", "check", "choose", "explain", "lab", "picture", "version"]
 
 
 def run(*arguments):

@@ -7,8 +7,9 @@ import pytest
 
 from conftest import BUILD, ROOT, run
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "bench/README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ROOMS = ["include", "src", "problem", "cli", "lab", "python", "tests", "fuzz", "bench", "docs", "cmake", r"\.ci"]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CHANGELOG.md", ROOT / "bench/README.md",
+         ROOT / "guide/README.md", ROOT / "lab/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROOMS = ["include", "src", "problem", "cli", "lab", "guide", "python", "tests", "fuzz", "bench", "docs", "cmake", r"\.ci"]
 
 
 def page_name(page):
@@ -53,7 +54,7 @@ def test_the_commands_print_what_is_shown(page, folder):
 def test_the_readme_shows_every_subcommand():
     text = "".join(command for commands in console_blocks(ROOT / "README.md") for command, _ in commands)
     subcommands = re.findall(r"^  (\w+)  ", run(BUILD / "norma", "--help"), re.MULTILINE)
-    assert {"apply", "bench", "check", "explain", "picture", "version"} == set(subcommands)
+    assert {"apply", "bench", "check", "choose", "explain", "lab", "picture", "version"} == set(subcommands)
     assert [name for name in subcommands if name != "version" and f"norma {name} " not in text] == []
 
 
@@ -85,7 +86,7 @@ def test_named_code_exists(page):
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_named_options_exist(page):
     unknown = []
-    subcommands = "apply|bench|check|explain|picture|version"
+    subcommands = "apply|bench|check|choose|explain|lab|picture|version"
     for subcommand, rest in re.findall(rf"\bnorma\s({subcommands})\b([^`\n]*)", page.read_text()):
         known = run(BUILD / "norma", subcommand, "--help")
         unknown += [f"{subcommand} {option}" for option in re.findall(r"(?<!\w)--[a-z-]+", rest) if option not in known]
