@@ -50,13 +50,13 @@ static double one_class_error(const training *t, const pictures *test) {
 
 static void run_e7(const run *run, result *result) {
   bool quick = run->mode == QUICK, sorted = strstr(run->arm.name, "sorted") != NULL;
-  int width = quick ? 8 : 16, side = quick ? 14 : 28, batch = quick ? 64 : 128;
+  int width = quick ? 8 : 16, side = quick ? 14 : 28, batch = 64;
   int group = number_after(run->arm.name, "_b", 8);
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS);
-  pictures train_set = fashion_load(run->data, TRAINING, quick ? 6400 : 12800, side, false);
+  pictures train_set = fashion_load(run->data, TRAINING, 16000, side, false);
   pictures test_set = fashion_load(run->data, TEST, quick ? 1280 : 9984, side, false);
   layer *net = resnet(&weights, 1, width, 10, (norm_spec){.kind = NORM_BATCH, .ghost = group});
-  training t = {.net = net, .set = &train_set, .steps = quick ? 100 : 200, .batch = batch, .rate = run->rate,
+  training t = {.net = net, .set = &train_set, .steps = quick ? 250 : 400, .batch = batch, .rate = run->rate,
                 .optimizer = {.kind = SGD, .momentum = 0.9, .decay = 5e-4}, .seed = (uint64_t)run->seed,
                 .arrange = sorted ? sort_by_class : NULL};
   result_config(result, "width", width);
@@ -75,7 +75,7 @@ const experiment e7 = {.id = "E7",
                        .headline = "test_error",
                        .arms = list_arms,
                        .quick_seeds = 3,
-                       .full_seeds = 5,
-                       .seconds = {2.2, 60, 0},
+                       .full_seeds = 3,
+                       .seconds = {6.5, 60, 0},
                        .missing = fashion_missing,
                        .run = run_e7};
