@@ -37,6 +37,7 @@ fuzz:
 bench: all
 	@[ -x .venv/bin/python ] || python3 -m venv .venv
 	@.venv/bin/pip install -q -r bench/requirements.txt
+	@$(MAKE) --no-print-directory python CORE=$(CURDIR)/build/libnorma.a
 	@.venv/bin/python bench/run.py $(BENCH)
 
 # Some of the rows, norma alone, in less than a minute.

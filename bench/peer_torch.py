@@ -1,4 +1,4 @@
-"""PyTorch on the rows of workloads.txt: eager, or through torch.compile."""
+"""PyTorch on the rows of workloads.txt: eager, on Norma's kernels (norma.torch), or through torch.compile."""
 import torch
 import torch._dynamo
 import torch._functorch.config
@@ -28,9 +28,13 @@ def formula(problem, weight, bias, running):
 
 
 class Torch:
-    def __init__(self, compiled):
+    def __init__(self, compiled, on_norma):
         self.compiled = compiled
         self.version = f"PyTorch {torch.__version__}" + (", torch.compile" if compiled else "")
+        if on_norma:
+            import norma.torch
+            norma.torch.enable()
+            self.version += f" on norma {norma.__version__}"
         torch.set_num_interop_threads(1)
         torch._functorch.config.donated_buffer = False  # backward runs many times on one graph
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""One peer as a server: a JSON object per line in, one per line out. Arguments: its name (torch, compile, onnxruntime
-or onednn) and the number of threads that rows will ask for.
+"""One peer as a server: a JSON object per line in, one per line out. Arguments: its name (torch,
+norma.torch, compile, onnxruntime or onednn) and the number of threads that rows will ask for.
 
     {"do": "prepare", "problem": "layer:n4096,d768", "threads": 1}   ->  {"ready": true} or {"skip": "why"}
     {"do": "time", "seconds": 0.5}                                   ->  {"times": [seconds of each call, ...]}
@@ -46,7 +46,7 @@ def peer_named(name, threads):
         import peer_onednn
         return peer_onednn.Onednn(threads)
     import peer_torch
-    return peer_torch.Torch(compiled=name == "compile")
+    return peer_torch.Torch(compiled=name == "compile", on_norma=name == "norma.torch")
 
 
 def answer(peer, calls, request):

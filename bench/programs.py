@@ -8,7 +8,7 @@ import sys
 import time
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-PEERS = ["torch", "compile", "onnxruntime", "onednn"]
+PEERS = ["torch", "norma.torch", "compile", "onnxruntime", "onednn"]
 SETTLE = 0.05  # seconds after a turn, in which the threads of OpenMP and of ONNX Runtime stop spinning
 
 

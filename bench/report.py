@@ -2,10 +2,11 @@
 import machine
 import workloads
 
-TITLES = {"norma": "norma", "torch": "PyTorch", "compile": "torch.compile", "onnxruntime": "ONNX Runtime",
-          "onednn": "oneDNN"}
+TITLES = {"norma": "norma", "torch": "PyTorch", "norma.torch": "norma.torch", "compile": "torch.compile",
+          "onnxruntime": "ONNX Runtime", "onednn": "oneDNN"}
 # Okabe and Ito's colours, told apart by all kinds of colour vision, and a shape for each for print without colour.
-MARKERS = {"norma": ("#0072B2", "o"), "torch": ("#D55E00", "s"), "compile": ("#CC79A7", "^"),
+MARKERS = {"norma": ("#0072B2", "o"), "torch": ("#D55E00", "s"), "norma.torch": ("#56B4E9", "P"),
+           "compile": ("#CC79A7", "^"),
            "onnxruntime": ("#009E73", "D"), "onednn": ("#E69F00", "v")}
 
 

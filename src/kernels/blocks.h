@@ -90,6 +90,11 @@ NORMA_INLINE void sink_open(sink *s, void *to, bool stream) {
 }
 
 NORMA_INLINE void sink_put(sink *s, const void *bytes, size_t size) {
+  if (!s->stream && size % 64 == 0) {
+    for (size_t i = 0; i < size; i += 64) norma_copy_line(s->to + i, (const char *)bytes + i);
+    s->to += size;
+    return;
+  }
   if (!s->stream) {
     memcpy(s->to, bytes, size);
     s->to += size;

@@ -15,13 +15,9 @@ NORMA_INLINE double one_weight(const norma_slopes *s, int64_t at) {
   return s->weight ? s->weight[at * s->weight_step] + (float)s->weight_offset : 1;
 }
 
-/* gamma of four elements, a float32 number; an offset is added in float64 and rounded, which is the float32 sum. */
+/* gamma of four elements, weight + offset rounded to float32. */
 NORMA_INLINE quad quad_weights(const norma_slopes *s, int64_t at) {
-  float rounded[4];
-  quad gamma = quad_add(quad_floats(s->weight + at), quad_set(s->weight_offset));
-  if (__builtin_expect(s->weight_offset == 0, 1)) return gamma;
-  quad_narrow(rounded, gamma);
-  return quad_floats(rounded);
+  return quad_floats_plus(s->weight + at, (float)s->weight_offset);
 }
 
 /* Coefficient `at` and those behind it, one for each of n elements. */
@@ -158,40 +154,52 @@ static NORMA_TARGET void batch_gradients(norma_type type, const norma_slopes *c,
 
 /* ----------------------------------------------------------------------------------------------------- backward --- */
 
-/* dx of elements i .. i + 3 of a group that starts at element `at`, before it is rounded. */
-NORMA_INLINE quad backward_quad(const norma_slopes *c, bool units, bool weights, int64_t at, int i, const float *x,
-                                const float *dy) {
-  int64_t u = units ? at + i : 0;
-  quad rstd = units ? quad_load(c->rstd + u) : quad_set(c->rstd[0]);
-  quad q = quad_mul(quad_floats(dy + i), weights ? quad_weights(c, at + i) : quad_set(one_weight(c, 0)));
-  if (c->q) {
-    quad mean = units ? quad_load(c->mean + u) : quad_set(c->mean[0]);
-    quad mean_lo = units ? quad_load(c->mean_lo + u) : quad_set(c->mean_lo[0]);
-    quad mean_q = units ? quad_load(c->q + u) : quad_set(c->q[0]);
-    quad mean_q_xhat = units ? quad_load(c->q_xhat + u) : quad_set(c->q_xhat[0]);
-    quad xhat = quad_xhat(quad_floats(x + i), mean, mean_lo, rstd);
-    q = quad_sub(quad_sub(q, mean_q), quad_mul(xhat, mean_q_xhat));
+/* What all elements of a row share. */
+typedef struct shared_slopes {
+  quad mean, mean_lo, rstd, q, q_xhat, weight;
+} shared_slopes;
+
+NORMA_INLINE shared_slopes slopes_share(const norma_slopes *c) {
+  shared_slopes s = {quad_set(c->mean[0]), quad_set(c->mean_lo[0]), quad_set(c->rstd[0]), quad_set(0), quad_set(0),
+                     quad_set(one_weight(c, 0))};
+  if (c->q) s.q = quad_set(c->q[0]), s.q_xhat = quad_set(c->q_xhat[0]);
+  return s;
+}
+
+/* dx of elements i .. i + 3 of a group that starts at element `at`, before it is rounded; `given`: statistics are. */
+NORMA_INLINE quad backward_quad(const norma_slopes *c, shared_slopes s, bool given, bool units, bool weights,
+                                int64_t at, int i, const float *x, const float *dy) {
+  int64_t u = at + i;
+  if (units) s.rstd = quad_load(c->rstd + u);
+  quad q = quad_mul(quad_floats(dy + i), weights ? quad_weights(c, u) : s.weight);
+  if (!given) {
+    if (units) s.mean = quad_load(c->mean + u), s.mean_lo = quad_load(c->mean_lo + u);
+    if (units) s.q = quad_load(c->q + u), s.q_xhat = quad_load(c->q_xhat + u);
+    quad xhat = quad_xhat(quad_floats(x + i), s.mean, s.mean_lo, s.rstd);
+    q = quad_sub(quad_sub(q, s.q), quad_mul(xhat, s.q_xhat));
   }
-  return quad_mul(q, rstd);
+  return quad_mul(q, s.rstd);
 }
 
 NORMA_INLINE void backward_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
                                  const float *dy, float *dx) {
+  const shared_slopes s = slopes_share(c);
+  const bool given = !c->q;
   wide bad = wide_set(0);
-  NORMA_UNROLL(4)
-  for (int i = 0; i < NORMA_GROUP; i += NORMA_QUARTER) {
-    quad v[4];
-  NORMA_UNROLL(4)
-    for (int k = 0; k < 4; k++) v[k] = backward_quad(c, units, weights, at, i + 4 * k, x, dy);
-    bad = quads_narrow(dx + i, v[0], v[1], v[2], v[3], bad);
+  quad v[4];
+  NORMA_UNROLL(16)
+  for (int i = 0; i < NORMA_GROUP; i += 4) {
+    v[i / 4 % 4] = backward_quad(c, s, given, units, weights, at, i, x, dy);
+    if (i % 16 == 12) bad = quads_narrow(dx + i - 12, v[0], v[1], v[2], v[3], bad);
   }
   canonical(bad, dx, NORMA_GROUP);
 }
 
 NORMA_INLINE void backward_rest(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
                                 const float *dy, int64_t n, float *dx) {
+  const shared_slopes s = slopes_share(c);
   int i = 0;
-  for (; i + 4 <= n; i += 4) quad_narrow(dx + i, backward_quad(c, units, weights, at, i, x, dy));
+  for (; i + 4 <= n; i += 4) quad_narrow(dx + i, backward_quad(c, s, !c->q, units, weights, at, i, x, dy));
   for (; i < n; i++) {
     int64_t u = (at + i) * c->unit_step;
     double q = (double)dy[i] * one_weight(c, at + i);

@@ -9,7 +9,9 @@
  *     wide_bad    collects, in `bad`, whether any of v is NaN or Inf; wide_is_bad tells
  *     quad_sums   {a, b, c, d} -> {sum a, sum b, sum c, sum d}, each as (l0 + l1) + (l2 + l3)
  *     quad_floats converts 4 float32; quad_narrow rounds to 4 float32, quads_narrow to 16 and looks for bad ones
- *     norma_stream_line writes 64 bytes past the caches; both ends are multiples of 64; norma_stream_end orders them
+ *     quad_floats_plus adds a float32 number to 4 of them, and converts
+ *     norma_stream_line writes 64 bytes past the caches; both ends are multiples of 64; norma_stream_end orders them;
+ *     norma_copy_line copies as many, anywhere
  */
 #ifndef NORMA_SIMD_H
 #define NORMA_SIMD_H
@@ -47,6 +49,9 @@ NORMA_INLINE quad quad_set(double v) { return _mm256_set1_pd(v); }
 NORMA_INLINE quad quad_load(const double *p) { return _mm256_loadu_pd(p); }
 NORMA_INLINE void quad_store(double *p, quad a) { _mm256_storeu_pd(p, a); }
 NORMA_INLINE quad quad_floats(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+NORMA_INLINE quad quad_floats_plus(const float *p, float v) {
+  return _mm256_cvtps_pd(_mm_add_ps(_mm_loadu_ps(p), _mm_set1_ps(v)));
+}
 NORMA_INLINE void quad_narrow(float *p, quad a) { _mm_storeu_ps(p, _mm256_cvtpd_ps(a)); }
 NORMA_INLINE quad quad_add(quad a, quad b) { return _mm256_add_pd(a, b); }
 NORMA_INLINE quad quad_sub(quad a, quad b) { return _mm256_sub_pd(a, b); }
@@ -58,6 +63,10 @@ NORMA_INLINE quad quad_sums(quad a, quad b, quad c, quad d) {
 NORMA_INLINE void norma_stream_line(void *to, const void *from) {
   _mm256_stream_si256((__m256i *)to, _mm256_loadu_si256((const __m256i *)from));
   _mm256_stream_si256((__m256i *)to + 1, _mm256_loadu_si256((const __m256i *)from + 1));
+}
+NORMA_INLINE void norma_copy_line(void *to, const void *from) {
+  _mm256_storeu_si256((__m256i *)to, _mm256_loadu_si256((const __m256i *)from));
+  _mm256_storeu_si256((__m256i *)to + 1, _mm256_loadu_si256((const __m256i *)from + 1));
 }
 NORMA_INLINE void norma_stream_end(void) { _mm_sfence(); }
 
@@ -227,6 +236,11 @@ NORMA_INLINE bool wide_is_bad(wide bad) { return bad != bad; }
 #endif
 
 #if !defined(NORMA_ISA_AVX2) && !defined(NORMA_ISA_AVX512)
+NORMA_INLINE quad quad_floats_plus(const float *p, float v) {
+  const float sum[4] = {p[0] + v, p[1] + v, p[2] + v, p[3] + v};
+  return quad_floats(sum);
+}
+NORMA_INLINE void norma_copy_line(void *to, const void *from) { memcpy(to, from, 64); }
 NORMA_INLINE wide quads_narrow(float *p, quad a, quad b, quad c, quad d, wide bad) {
   quad_narrow(p, a);
   quad_narrow(p + 4, b);
