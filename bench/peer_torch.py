@@ -34,7 +34,7 @@ class Torch:
         if on_norma:
             import norma.torch
             norma.torch.enable()
-            self.version += f" on norma {norma.__version__}"
+            self.version += " on norma.torch"
         torch.set_num_interop_threads(1)
         torch._functorch.config.donated_buffer = False  # backward runs many times on one graph
 
