@@ -36,15 +36,37 @@ NORMA_INLINE void narrow_f16(const float *from, uint16_t *to) {
     _mm_storeu_si128((__m128i *)(to + i), _mm_blendv_epi8(h, quiet, is_nan));
   }
 }
+NORMA_INLINE void widen_bf16_group(const uint16_t *from, float *to) {
+  for (int i = 0; i < NORMA_GROUP; i += 8) {
+    __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(from + i)));
+    _mm256_storeu_ps(to + i, _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16)));
+  }
+}
+/* Eight float32 numbers as bfloat16, in the low halves. */
+NORMA_INLINE __m256i round_bf16(const float *from) {
+  __m256 v = _mm256_loadu_ps(from);
+  __m256i bits = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+  __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+  return _mm256_blendv_epi8(_mm256_srli_epi32(rounded, 16), _mm256_set1_epi32(0x7fc0), is_nan);
+}
+NORMA_INLINE void narrow_bf16_group(const float *from, uint16_t *to) {
+  for (int i = 0; i < NORMA_GROUP; i += 16) {
+    __m256i both = _mm256_packus_epi32(round_bf16(from + i), round_bf16(from + i + 8)); /* by halves: 0 2 1 3 */
+    _mm256_storeu_si256((__m256i *)(to + i), _mm256_permute4x64_epi64(both, 0xd8));
+  }
+}
 #else
 NORMA_INLINE void widen_f16(const uint16_t *from, float *to) { norma_widen_f16(from, to, NORMA_GROUP); }
 NORMA_INLINE void narrow_f16(const float *from, uint16_t *to) { norma_narrow_f16(from, to, NORMA_GROUP); }
+NORMA_INLINE void widen_bf16_group(const uint16_t *from, float *to) { widen_bf16(from, to, NORMA_GROUP); }
+NORMA_INLINE void narrow_bf16_group(const float *from, uint16_t *to) { narrow_bf16(from, to, NORMA_GROUP); }
 #endif
 
 /* 64 elements as float32: in place, or in `room`. */
 NORMA_INLINE const float *load_group(norma_type type, const void *from, int64_t first, float *room) {
   if (type == NORMA_F32) return (const float *)from + first;
-  if (type == NORMA_BF16) widen_bf16((const uint16_t *)from + first, room, NORMA_GROUP);
+  if (type == NORMA_BF16) widen_bf16_group((const uint16_t *)from + first, room);
   else widen_f16((const uint16_t *)from + first, room);
   return room;
 }
@@ -129,7 +151,7 @@ NORMA_INLINE void store_group(norma_type type, sink *s, const float *values, int
     else sink_put(s, values, (size_t)n * sizeof *values);
     return;
   }
-  if (type == NORMA_BF16) narrow_bf16(values, halves, NORMA_GROUP);
+  if (type == NORMA_BF16) narrow_bf16_group(values, halves);
   else narrow_f16(values, halves);
   if (n == NORMA_GROUP) sink_put(s, halves, sizeof halves);
   else sink_put(s, halves, (size_t)n * sizeof *halves);
