@@ -17,6 +17,7 @@ typedef struct pass {
   norma_partial_sums *pieces; /* [piece of the run][plane][outer][column] */
   norma_walk dweight_planes, dweight_columns, dbias_planes, dbias_columns;
   bool stream;
+  bool keeps;    /* dz, in dx */
   bool by_plane; /* a plane is written while it is in a cache, and the next one fetched */
 } pass;
 
@@ -92,6 +93,7 @@ static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece
   for (int64_t c = n; c % 4 && !p->by_row; c++) mean[c] = mean_lo[c] = rstd[c] = 0;
   if (p->varies) s.weight = (const float *)norma_column_at(&p->weight, plane, outer, row, first);
   s.z = set_z(p, plane, outer, row, first, p->by_row ? rows : n, &z);
+  if (p->keeps) s.dz = (float *)norma_column_at(&p->dx, plane, outer, row, first), s.dz_row = p->dx.row_stride;
   s.weight_offset = p->plan.call->weight_offset;
   p->plan.kernels->column_gradients(p->plan.call->type, &s, p->by_row, norma_column_at(&p->x, plane, outer, row, first),
                                     p->x.row_stride, norma_column_at(&p->dy, plane, outer, row, first),
@@ -186,14 +188,15 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
   s.weight_step = p->weight.column_stride;
   s.weight_row = p->weight.row_stride;
   s.weight_offset = p->plan.call->weight_offset;
-  s.z = set_z(p, plane, outer, first, column, n, &z);
+  if (!p->keeps) s.z = set_z(p, plane, outer, first, column, n, &z);
   norma_rows r = {.rows = rows, .n = n, .x_stride = p->x.row_stride, .dy_stride = p->dy.row_stride};
   r.y_stride = p->dx.row_stride;
   r.x = norma_column_at(&p->x, plane, outer, first, column);
   r.dy = norma_column_at(&p->dy, plane, outer, first, column);
   r.y = norma_column_at(&p->dx, plane, outer, first, column);
+  if (p->keeps) r.dy = r.y, r.dy_stride = r.y_stride;
   if (p->by_plane) r.x_ahead = norma_column_ahead(&p->plan, &p->x, plane);
-  if (p->by_plane) r.dy_ahead = norma_column_ahead(&p->plan, &p->dy, plane);
+  if (p->by_plane && !p->keeps) r.dy_ahead = norma_column_ahead(&p->plan, &p->dy, plane);
   p->plan.kernels->backward(p->plan.call->type, &s, &r, p->stream, NULL);
 }
 
@@ -312,7 +315,8 @@ bool norma_column_backward(const norma_call *call, const norma_saved *saved, nor
   if ((p.weight.column_stride | p.bias.column_stride) & ~(int64_t)1 || (call->dx.data && p.dx.column_stride != 1))
     return false;
   if (p.varies && p.weight.column_stride != 0) return false;
-  p.stream = call->dx.data && norma_streams(call);
+  p.keeps = norma_keeps_dz(call);
+  p.stream = call->dx.data && norma_streams(call) && !p.keeps;
   if (params && !together) norma_param_pass(call, saved, workspace);
   bool through = call->dx.data && !given;
   if (through && are_planes_apart(&p.plan)) {

@@ -19,13 +19,13 @@ typedef struct column_room {
   NORMA_ALIGNED float dz[NORMA_QUARTER][NORMA_COLUMNS];
 } column_room;
 
-/* Rows row .. row + rows - 1 of dy become dz; `z` has the coefficients of row 0. */
-NORMA_INLINE void dz_columns(const column_views *v, const norma_coefs *z, int64_t row, int rows, int64_t columns,
+/* Rows row .. row + rows - 1 of dy become dz; `p` has the coefficients of row 0. */
+NORMA_INLINE void dz_columns(const column_views *v, const norma_slopes *p, int64_t row, int rows, int64_t columns,
                              column_room *room) {
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz[NORMA_GROUP];
   int64_t size = v->type == NORMA_F32 ? 4 : 2;
   for (int r = 0; r < rows; r++) {
-    norma_coefs c = *z;
+    norma_coefs c = *p->z;
     coefs_forward(&c, row + r);
     const char *x = (const char *)v->x + (row + r) * v->x_stride * size;
     const char *dy = (const char *)v->dy + (row + r) * v->dy_stride * size;
@@ -36,6 +36,7 @@ NORMA_INLINE void dz_columns(const column_views *v, const norma_coefs *z, int64_
       const float *dys = whole ? load_group(v->type, dy, i, dy_room) : load_rest(v->type, dy, i, n, dy_room);
       dz_group(&c, i, xs, dys, n, dz);
       memcpy(&room->dz[r][i], dz, (size_t)n * sizeof *dz);
+      if (p->dz) memcpy(p->dz + (row + r) * p->dz_row + i, dz, (size_t)n * sizeof *dz);
     }
   }
 }
@@ -81,7 +82,7 @@ NORMA_INLINE void gradients_columns(const column_views *v, const norma_slopes *p
     int64_t c = 0;
     column_views here = *v;
     if (p->z) {
-      dz_columns(v, p->z, r, rows, columns, &room);
+      dz_columns(v, p, r, rows, columns, &room);
       here.dy = room.dz, here.dy_type = NORMA_F32, here.dy_stride = NORMA_COLUMNS;
       here.dy_first = r;
     }

@@ -190,6 +190,12 @@ void norma_add_residual(norma_call *call);
  * slope there, dz, is rounded to float32 too: so it has few enough bits for exact products with gamma. */
 void norma_activate(const norma_call *call, double *z, int64_t n);
 void norma_times_slope(const norma_call *call, const double *z, double *dy, int64_t n);
+/* Whether the backward pass keeps dz in dx between the sums and dx itself: an exponential costs more than a store. Not
+ * where dx is dy, whose first elements are pivots and looked at again. */
+static inline bool norma_keeps_dz(const norma_call *call) {
+  return call->activation && call->type == NORMA_F32 && call->dx.data && call->dx.data != call->dy.data &&
+         !call->given_var.data;
+}
 /* dz of one element where float32 arithmetic is the definition; a bias that is absent is -0, a weight 1. */
 float norma_single_dz(const norma_call *call, const norma_saved *saved, double x, double dy, double weight,
                       double bias);

@@ -31,7 +31,7 @@ typedef struct pass {
   double *pieces;       /* [item][dy or dy xhat][column] */
   double *accumulators; /* [slot][accumulator][dy or dy xhat][column] */
   norma_walk dweight, dbias;
-  bool stream;
+  bool stream, keeps; /* dz, in dx */
 } pass;
 
 /* Rows wider than this leave the second-level cache before their dx is written. */
@@ -120,12 +120,14 @@ static void fill_tile(const pass *p, int64_t run, int64_t row, tile *t) {
   double weight = p->weight ? p->weight[0] : 1, gamma = p->weight ? norma_gamma(p->call, weight) : 1;
   double bias = p->bias ? p->bias[0] : -0.0;
   t->in.z = NULL;
+  t->in.keeps = p->keeps;
   if (p->call->activation) set_z(p, saved, t);
   t->in.weight = p->weight;
   t->in.weight_offset = p->call->weight_offset;
   t->in.dy_ahead = row + NORMA_QUARTER < p->shape.run ? NORMA_QUARTER * p->dy.stride : 0;
   for (int r = 0; r < t->rows; r++) {
     t->in.x[r] = x + r * p->x.stride * p->x.size, t->in.dy[r] = dy + r * p->dy.stride * p->dy.size;
+    if (p->keeps) t->in.dz[r] = (float *)row_at(p, &p->dx, run, row + r);
     t->in.mean[r] = saved[r].mean, t->in.mean_lo[r] = saved[r].mean_lo, t->in.rstd[r] = saved[r].rstd;
     double x_first = norma_load_one(p->call->type, t->in.x[r], 0, 0);
     double dy_first = norma_load_one(p->call->type, t->in.dy[r], 0, 0);
@@ -157,10 +159,11 @@ static void write_tile(const pass *p, const tile *t, int64_t run, int64_t row) {
   s.weight = p->weight;
   s.weight_step = 1;
   s.weight_offset = p->call->weight_offset;
-  s.z = t->in.z;
   norma_rows rows = {.x = t->in.x[0], .dy = t->in.dy[0], .y = row_at(p, &p->dx, run, row), .rows = t->rows};
   rows.n = p->shape.width;
   rows.x_stride = p->x.stride, rows.dy_stride = p->dy.stride, rows.y_stride = p->dx.stride;
+  if (p->keeps) rows.dy = rows.y, rows.dy_stride = rows.y_stride;
+  else s.z = t->in.z;
   rows.x_ahead = row + NORMA_QUARTER < p->shape.run ? NORMA_QUARTER * p->x.stride : 0;
   p->kernels->backward(p->call->type, &s, &rows, p->stream, NULL);
 }
@@ -267,7 +270,8 @@ bool norma_layer_backward(const norma_call *call, const norma_saved *saved, void
   p.accumulators = p.pieces + 2 * p.shape.items * p.shape.width;
   p.dweight = norma_walk_make(call->layer, &param.kept, &call->dweight);
   p.dbias = norma_walk_make(call->layer, &param.kept, &call->dbias);
-  p.stream = norma_streams(call);
+  p.keeps = norma_keeps_dz(call);
+  p.stream = norma_streams(call) && !p.keeps;
   norma_parallel(call->threads, p.shape.slots, 1, bytes, backward_slots, &p);
   if (p.shape.items == 1) { /* nothing to add: the sums are those of the only stretch, which are never -0 */
     if (p.dbias.data) norma_walk_scatter(&p.dbias, 0, 0, p.shape.width, p.pieces);

@@ -12,6 +12,7 @@ typedef struct pass {
   const norma_saved *saved;
   norma_pair *means;
   bool varies; /* the weight changes along a run */
+  bool keeps;  /* dz, in dx */
   norma_run_sums runs;
 } pass;
 
@@ -83,13 +84,15 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
     row.x = norma_row_start(p, X, written, o, m), row.dy = norma_row_start(p, DY, written, o, m);
     row.y = (char *)norma_row_start(p, DX, written, o, m);
     slopes = slopes_of(b, written, norma_row_start(p, WEIGHT, written, o, m));
-    slopes.z = set_z(b, written, o, m, &z);
+    if (b->keeps) row.dy = row.y;
+    else slopes.z = set_z(b, written, o, m, &z);
   }
   if (measured >= 0) {
     next_weight = norma_row_start(p, WEIGHT, measured, o, m);
     ahead.x = norma_row_start(p, X, measured, o, m), ahead.dy = norma_row_start(p, DY, measured, o, m);
     ahead.slopes = slopes_of(b, measured, b->varies ? next_weight : NULL);
     ahead.slopes.z = set_z(b, measured, o, m, &next_z);
+    if (b->keeps) ahead.slopes.dz = (float *)norma_row_start(p, DX, measured, o, m);
     ahead.pivot = s->pivot;
   }
   for (int64_t i = 0; i < p->run; i += NORMA_STRETCH) {
@@ -108,6 +111,7 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
     ahead.x = (const char *)ahead.x + row.n * p->size, ahead.dy = (const char *)ahead.dy + row.n * p->size;
     if (ahead.slopes.weight) ahead.slopes.weight += row.n * ahead.slopes.weight_step;
     if (ahead.slopes.z) advance_z(&next_z, row.n);
+    if (ahead.slopes.dz) ahead.slopes.dz += row.n;
   }
   if (measured >= 0) add_run(b, measured, o, m, run, next_weight, s->pivot, into);
 }
@@ -206,6 +210,7 @@ static void sum_batch(const pass *b, batch *t) {
       norma_slopes slopes = batch_slopes(b, t, o, m);
       const char *weight = (const char *)slopes.weight;
       if (!b->varies) slopes.weight = NULL;
+      if (b->keeps) slopes.dz = rows.y, slopes.dz_row = rows.y_stride;
       p->kernels->batch_gradients(p->call->type, &slopes, &rows, t->pivot, sum);
       for (int i = 0; i < t->count; i++, weight += weight ? norma_row_step(p, WEIGHT) * (int64_t)sizeof(float) : 0) {
         norma_sum run[2] = {{0, 0}, {0, 0}};
@@ -232,6 +237,7 @@ static void backward_batches(const pass *b, int64_t begin, int64_t end) {
       norma_rows rows = batch_rows(p, &t, run / p->middle, run % p->middle);
       norma_slopes slopes = batch_slopes(b, &t, run / p->middle, run % p->middle);
       if (!p->given) slopes.q = t.q, slopes.q_xhat = t.q_xhat;
+      if (b->keeps) slopes.z = NULL, rows.dy = rows.y, rows.dy_stride = rows.y_stride;
       if (unit + 2 * t.count <= p->r.columns) /* the next batch is read soon */
         rows.x_ahead = t.count * rows.x_stride, rows.dy_ahead = t.count * rows.dy_stride;
       p->kernels->backward(p->call->type, &slopes, &rows, p->stream, NULL);
@@ -263,10 +269,11 @@ bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_
   b.means = means;
   b.varies = norma_weight_varies(call);
   b.runs.at = NULL;
+  b.keeps = norma_keeps_dz(call);
   const norma_operand *const arrays[] = {&call->x, &call->dy, &call->dx, &call->weight, &call->bias};
   if (!norma_row_plan_make(&b.plan, call, arrays, 3, 2)) return false;
   if (call->weight.data && b.plan.step[WEIGHT] != (b.varies ? 1 : 0)) return false;
-  b.plan.stream = call->dx.data && norma_streams(call);
+  b.plan.stream = call->dx.data && norma_streams(call) && !b.keeps;
   bool params = call->dweight.data || call->dbias.data, together = norma_runs_agree(call->layer);
   if (params && together) b.runs = norma_run_sums_make(call, &b.plan.r, workspace);
   if (params && !together) norma_param_pass(call, saved, workspace);

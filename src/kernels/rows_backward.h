@@ -103,6 +103,7 @@ NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, bool u
   const float *xs = whole ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
   const float *dys = whole ? load_group(type, dy, at, dy_room) : load_few(type, dy, at, n, dy_room);
   if (c->z) dys = dz_group(c->z, at, xs, dys, n, dz_room);
+  if (c->z && c->dz) memcpy(c->dz + at, dys, (size_t)n * sizeof *dys);
   if (whole) gradients_group(c, units, weights, at, xs, dys, quad_set(pivot), s);
   else gradients_rest(c, units, weights, at, xs, dys, n, pivot, s);
 }
@@ -129,6 +130,7 @@ NORMA_INLINE void slopes_next(norma_slopes *s) {
   s->mean += s->unit_row, s->mean_lo += s->unit_row, s->rstd += s->unit_row;
   if (s->q) s->q += s->unit_row, s->q_xhat += s->unit_row;
   if (s->weight) s->weight += s->weight_row;
+  if (s->dz) s->dz += s->dz_row;
 }
 
 NORMA_INLINE void gradients_rows(norma_type type, const norma_slopes *c, bool weights, const norma_rows *rows,

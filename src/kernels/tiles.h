@@ -67,6 +67,7 @@ NORMA_INLINE void tile_group(norma_type type, const norma_tile *tile, int rows, 
         norma_coefs z = *tile->z;
         coefs_forward(&z, r);
         l.dy[j] = dz_group(&z, at, l.x[j], l.dy[j], n, dz[j]);
+        if (tile->keeps) memcpy(tile->dz[r] + at, dz[j], (size_t)n * sizeof dz[j][0]);
       }
       if (tile->dy_ahead) prefetch_group(type, tile->dy[r], at + tile->dy_ahead);
       l.mean[j] = quad_set(tile->mean[r]), l.mean_lo[j] = quad_set(tile->mean_lo[r]);

@@ -43,6 +43,8 @@ typedef struct norma_slopes {
   int64_t weight_step, weight_row;
   double weight_offset;
   const norma_coefs *z; /* of an activation, whose slope at z dy is multiplied by; NULL: none */
+  float *dz;            /* that product is kept here, where dx will be; NULL: it is computed again */
+  int64_t dz_row;       /* what is added to it for each further row */
 } norma_slopes;
 
 /* Up to 16 rows, each a unit of its own: a quarter of the runs of parameters that are columns. */
@@ -51,7 +53,9 @@ typedef struct norma_tile {
   double mean[NORMA_QUARTER], mean_lo[NORMA_QUARTER], rstd[NORMA_QUARTER], pivot[NORMA_QUARTER];
   const float *weight; /* of each column; NULL: 1 */
   double weight_offset;
-  const norma_coefs *z; /* of an activation: of the first row; NULL: none */
+  const norma_coefs *z;      /* of an activation: of the first row; NULL: none */
+  float *dz[NORMA_QUARTER]; /* where dz is kept, if `keeps` */
+  bool keeps;
   int64_t dy_ahead;     /* elements from a row of dy to one that is read soon; 0: none */
 } norma_tile;
 
