@@ -123,7 +123,9 @@ Tensor instance_norm(const Tensor &x, const OptionalTensor &weight, const Option
     const PassThrough counted(INSTANCE);
     return pytorch();
   }
-  return needs_plain_operators(x, all) ? pytorch() : with_running(x, all, spec, use_input_stats, momentum);
+  if (needs_plain_operators(x, all)) return pytorch();
+  // y is contiguous, as PyTorch's. A copy that this takes is made here, so that backward finds it and makes no second.
+  return with_running(x.contiguous(), all, spec, use_input_stats, momentum);
 }
 
 }  // namespace
