@@ -26,7 +26,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Before a loop over the vectors of a group. In plain C, where a vector is a number, it would take minutes to compile. */
+/* Before a loop over the vectors of a group. In plain C, where a vector is a number, that would take minutes to
+ * compile. */
 #define NORMA_PRAGMA(text) _Pragma(#text)
 #if defined(NORMA_ISA_AVX2) || defined(NORMA_ISA_AVX512) || defined(NORMA_ISA_SSE2) || defined(NORMA_ISA_NEON)
 #define NORMA_UNROLL(n) NORMA_PRAGMA(GCC unroll n)
