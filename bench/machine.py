@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import subprocess
 
 FLAGS = ["sse2", "avx", "fma", "f16c", "avx2", "avx512f", "avx512bw", "avx512_bf16", "amx_bf16", "erms", "fsrm",
@@ -40,6 +41,8 @@ def huge_pages():
 
 
 def commit(folder):
+    if not shutil.which("git"):
+        return "unknown"
     done = subprocess.run(["git", "-C", folder, "describe", "--always", "--dirty"], capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
 

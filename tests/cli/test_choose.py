@@ -181,7 +181,10 @@ def test_verdicts_of_this_machine_come_first(tmp_path: Path) -> None:
 
 def ask(lines: str) -> tuple[int, str]:
     """Runs it on a terminal of its own and types the lines."""
-    master, slave = pty.openpty()
+    try:
+        master, slave = pty.openpty()
+    except OSError as reason:  # as in a bare chroot
+        pytest.skip(f"no terminal here: {reason}")
     with subprocess.Popen([NORMA, "choose"], stdin=slave, stdout=slave, stderr=slave, cwd="/") as process:
         os.close(slave)
         os.write(master, lines.encode())
