@@ -221,7 +221,6 @@ void norma_pool_run(int64_t count, int64_t bytes, norma_task *task, void *contex
 #if defined(__GNUC__)
 __attribute__((destructor))
 #endif
-static void
-end_workers(void) {
+static void end_workers(void) {
   if (!atomic_exchange_explicit(&pool.busy, 1, memory_order_acquire) && pool.owner == getpid()) resize(0);
 }

@@ -57,15 +57,13 @@ static const norma_coefs *set_z(const pass *p, int64_t plane, int64_t outer, int
   const norma_call *call = p->plan.call;
   if (!call->activation) return NULL;
   for (int64_t i = 0; i < units; i++) norma_coefs_set(&z->unit[i], &z->hi[i], &z->lo[i], &z->rstd[i]);
-  z->coefs = (norma_coefs){.hi = z->hi, .lo = z->lo, .rstd = z->rstd, .saved = z->unit};
+  z->coefs = norma_coefs_make(call, z->hi, z->lo, z->rstd, z->unit);
   if (p->by_row) z->coefs.unit_row = 1;
   else z->coefs.unit_step = 1;
   z->coefs.weight = (const float *)norma_column_at(&p->weight, plane, outer, row, column);
   z->coefs.bias = (const float *)norma_column_at(&p->bias, plane, outer, row, column);
   z->coefs.weight_step = p->weight.column_stride, z->coefs.bias_step = p->bias.column_stride;
   z->coefs.weight_row = p->weight.row_stride, z->coefs.bias_row = p->bias.row_stride;
-  z->coefs.weight_offset = (float)call->weight_offset;
-  z->coefs.activation = call->activation;
   return &z->coefs;
 }
 

@@ -75,15 +75,14 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
     saved[c] = p->saved[norma_column_unit(&p->plan, plane, column + c)];
     norma_coefs_set(&saved[c], &hi[c], &lo[c], &rstd[c]);
   }
-  norma_coefs coefs = {.hi = hi, .lo = lo, .rstd = rstd, .saved = saved, .unit_step = 1};
+  norma_coefs coefs = norma_coefs_make(call, hi, lo, rstd, saved);
+  coefs.unit_step = 1;
   coefs.weight = (const float *)norma_column_at(&p->weight, plane, outer, first, column);
   coefs.bias = (const float *)norma_column_at(&p->bias, plane, outer, first, column);
   coefs.weight_step = p->weight.column_stride;
   coefs.bias_step = p->bias.column_stride;
   coefs.weight_row = p->weight.row_stride;
   coefs.bias_row = p->bias.row_stride;
-  coefs.weight_offset = (float)call->weight_offset;
-  coefs.activation = call->activation;
   norma_rows r = {.rows = rows, .n = n, .x_stride = p->x.row_stride, .y_stride = p->y.row_stride};
   r.x = norma_column_at(&p->x, plane, outer, first, column);
   r.y = norma_column_at(&p->y, plane, outer, first, column);

@@ -106,11 +106,10 @@ typedef struct tile {
 
 static void set_z(const pass *p, const norma_saved *saved, tile *t) {
   for (int r = 0; r < t->rows; r++) norma_coefs_set(&saved[r], &t->hi[r], &t->lo[r], &t->rstd[r]);
-  t->z = (norma_coefs){.hi = t->hi, .lo = t->lo, .rstd = t->rstd, .saved = saved, .unit_row = 1};
+  t->z = norma_coefs_make(p->call, t->hi, t->lo, t->rstd, saved);
+  t->z.unit_row = 1;
   t->z.weight = p->weight, t->z.bias = p->bias;
   t->z.weight_step = t->z.bias_step = 1;
-  t->z.weight_offset = (float)p->call->weight_offset;
-  t->z.activation = p->call->activation;
   t->in.z = &t->z;
 }
 

@@ -46,12 +46,10 @@ static const norma_coefs *set_z(const pass *b, int64_t unit, int64_t o, int64_t 
   const norma_row_plan *p = &b->plan;
   if (!p->call->activation) return NULL;
   norma_coefs_set(&b->saved[unit], &z->hi, &z->lo, &z->rstd);
-  z->coefs = (norma_coefs){.hi = &z->hi, .lo = &z->lo, .rstd = &z->rstd, .saved = &b->saved[unit]};
+  z->coefs = norma_coefs_make(p->call, &z->hi, &z->lo, &z->rstd, &b->saved[unit]);
   z->coefs.weight = (const float *)norma_row_start(p, WEIGHT, unit, o, m);
   z->coefs.bias = (const float *)norma_row_start(p, BIAS, unit, o, m);
   z->coefs.weight_step = p->step[WEIGHT], z->coefs.bias_step = p->step[BIAS];
-  z->coefs.weight_offset = (float)p->call->weight_offset;
-  z->coefs.activation = p->call->activation;
   return &z->coefs;
 }
 
@@ -188,12 +186,11 @@ static norma_slopes batch_slopes(const pass *b, batch *t, int64_t o, int64_t m) 
   s.weight_row = norma_row_step(p, WEIGHT);
   s.weight_offset = p->call->weight_offset;
   if (!p->call->activation) return s;
-  t->z = (norma_coefs){.hi = t->hi, .lo = t->lo, .rstd = t->z_rstd, .saved = b->saved + t->first, .unit_row = 1};
+  t->z = norma_coefs_make(p->call, t->hi, t->lo, t->z_rstd, b->saved + t->first);
+  t->z.unit_row = 1;
   t->z.weight = s.weight, t->z.bias = (const float *)norma_row_start(p, BIAS, t->first, o, m);
   t->z.weight_step = p->step[WEIGHT], t->z.bias_step = p->step[BIAS];
   t->z.weight_row = s.weight_row, t->z.bias_row = norma_row_step(p, BIAS);
-  t->z.weight_offset = (float)p->call->weight_offset;
-  t->z.activation = p->call->activation;
   s.z = &t->z;
   return s;
 }

@@ -54,13 +54,11 @@ static void forward_run(const pass *f, int64_t written, const writer *w, int64_t
   const char *x = NULL, *y = NULL, *next = NULL;
   if (written >= 0) {
     x = norma_row_start(p, X, written, o, m), y = norma_row_start(p, Y, written, o, m);
-    c = (norma_coefs){.hi = &w->hi, .lo = &w->lo, .rstd = &w->rstd, .saved = &f->saved[written]};
+    c = norma_coefs_make(p->call, &w->hi, &w->lo, &w->rstd, &f->saved[written]);
     c.weight = (const float *)norma_row_start(p, WEIGHT, written, o, m);
     c.bias = (const float *)norma_row_start(p, BIAS, written, o, m);
     c.weight_step = p->step[WEIGHT];
     c.bias_step = p->step[BIAS];
-    c.weight_offset = (float)p->call->weight_offset;
-    c.activation = p->call->activation;
   }
   if (measured >= 0) next = norma_row_start(p, X, measured, o, m);
   for (int64_t i = 0; i < p->run; i += NORMA_STRETCH) {
@@ -145,12 +143,11 @@ static void measure_batch(const pass *f, batch *b) {
 
 static void write_batch(const pass *f, batch *b) {
   const norma_row_plan *p = &f->plan;
-  norma_coefs c = {.hi = b->hi, .lo = b->lo, .rstd = b->rstd, .saved = f->saved + b->first, .unit_row = 1};
+  norma_coefs c = norma_coefs_make(p->call, b->hi, b->lo, b->rstd, f->saved + b->first);
+  c.unit_row = 1;
   for (int i = 0; i < b->count; i++) norma_coefs_set(&f->saved[b->first + i], &b->hi[i], &b->lo[i], &b->rstd[i]);
   c.weight_step = p->step[WEIGHT], c.bias_step = p->step[BIAS];
   c.weight_row = norma_row_step(p, WEIGHT), c.bias_row = norma_row_step(p, BIAS);
-  c.weight_offset = (float)p->call->weight_offset;
-  c.activation = p->call->activation;
   for (int64_t o = 0; o < p->outer; o++) {
     for (int64_t m = 0; m < p->middle; m++) {
       norma_rows rows = batch_rows(p, b, o, m);

@@ -52,9 +52,8 @@ static void sum_item(const pass *p, int64_t item) {
   int64_t outer = at / p->middle, middle = at % p->middle, size = (int64_t)norma_type_size(p->call->type);
   if (n > p->r.stretch) n = p->r.stretch;
   lay_out(p, outer, middle, first, n, &s);
-  norma_coefs z = {.hi = s.hi, .lo = s.lo, .rstd = s.one_rstd, .saved = s.unit, .unit_step = 1};
-  z.weight_offset = (float)p->call->weight_offset;
-  z.activation = p->call->activation;
+  norma_coefs z = norma_coefs_make(p->call, s.hi, s.lo, s.one_rstd, s.unit);
+  z.unit_step = 1;
   norma_slopes slopes = {.mean = s.mean, .mean_lo = s.mean_lo, .rstd = s.rstd, .unit_step = 1};
   if (z.activation) slopes.z = &z;
   int64_t x_start = offset_of(p, X, outer, middle) + first, dy_start = offset_of(p, DY, outer, middle) + first;

@@ -25,6 +25,15 @@ typedef struct norma_coefs {
   norma_activation activation;
 } norma_coefs;
 
+/* Of one unit or several; steps, and weight and bias, are the caller's to set. */
+static inline norma_coefs norma_coefs_make(const norma_call *call, const float *hi, const float *lo, const float *rstd,
+                                           const norma_saved *saved) {
+  norma_coefs c = {.hi = hi, .lo = lo, .rstd = rstd, .saved = saved};
+  c.weight_offset = (float)call->weight_offset;
+  c.activation = call->activation;
+  return c;
+}
+
 /* Rows of n elements, strides in elements; a single row has any strides. */
 typedef struct norma_rows {
   const void *x, *dy;
