@@ -211,6 +211,9 @@ NORMA_API int64_t norma_layer_units(const norma_layer *layer);
 NORMA_API int64_t norma_layer_unit_elements(const norma_layer *layer);
 NORMA_API int64_t norma_layer_params(const norma_layer *layer);
 NORMA_API int64_t norma_layer_elements(const norma_layer *layer);
+/* How many parts the elements of a unit come in that merge one after the other: positions of dimension 0 where that is
+ * summed over, as in batch norm (whose parts are its samples), else 1. Also 1 for batch norm on (n, c) alone. */
+NORMA_API int64_t norma_layer_samples(const norma_layer *layer);
 
 /* ------------------------------------------------------------------------------------------------ statistics --- */
 
@@ -358,6 +361,9 @@ typedef struct norma_forward_args {
   const void *after;             /* added after gamma and beta, before the activation; NULL: none */
   const int64_t *after_strides;
   norma_activation activation;
+  norma_moments *sample_moments; /* out, [norma_layer_samples][units]; NULL: not wanted; see below */
+  const norma_moments *given_moments;  /* [given_samples][units]: the statistics of more than this x; may be NULL */
+  int64_t given_samples;
 } norma_forward_args;
 
 /*
@@ -372,6 +378,13 @@ typedef struct norma_forward_args {
  * comparisons, so the same on every machine (src/kernels/activation.h), and 16-bit data rounds it once more.
  * NORMA_RELU gives the bits of max(y, 0) for the y of a call without it (+0 for -0).
  *
+ * Statistics that are shared with other tensors (a batch in pieces or on several machines, samples of several lengths)
+ * go through two calls. sample_moments receives the moments of each sample; of all tensors together, in order, they
+ * are the given_moments of the second call, whose mean, var, rstd, moments and y have the bits of one call on the
+ * concatenated tensor. (Not of float64 data whose squares overflow.) This x then may be empty. sample_moments needs a
+ * layer whose parts are runs, as those of batch and instance norm are: dimension 0 summed over as a whole or not at
+ * all, dimension 1 not.
+ *
  * Errors: all but NORMA_NOT_FINITE and NORMA_NOT_FOLDABLE.
  */
 NORMA_API norma_status norma_forward(const norma_forward_args *args, norma_error *error);
@@ -379,6 +392,15 @@ NORMA_API norma_status norma_forward(const norma_forward_args *args, norma_error
 /* Bytes of workspace that a call with these arguments needs, 0 if they are wrong: then the call says why. Fill in the
  * other fields first; tensors are not read, and the size depends on the layer alone. */
 NORMA_API size_t norma_forward_workspace(const norma_forward_args *args);
+
+/* What dx needs of a unit beyond what is saved, for a part of its elements: their number, the first dy of them, and
+ * two sums, each as hi + lo. With an activation dy is dz. */
+typedef struct norma_sums {
+  int64_t count;
+  double first;
+  double dy, dy_lo;            /* the sum of dy; for float64 data of dy - first */
+  double dy_xhat, dy_xhat_lo;  /* the sum of dy * xhat */
+} norma_sums;
 
 typedef struct norma_backward_args {
   size_t size;  /* sizeof(norma_backward_args) */
@@ -412,6 +434,9 @@ typedef struct norma_backward_args {
   const int64_t *dafter_strides;
   const void *dsum;          /* what reaches `sum` past the norm, added to dx; may be NULL */
   const int64_t *dsum_strides;
+  norma_sums *sample_sums;   /* out, [norma_layer_samples][units]; NULL: not wanted; see below */
+  const norma_sums *given_sums;  /* [given_samples][units]: dx through the statistics of more than this x; needs saved; */
+  int64_t given_samples;         /* may be NULL */
 } norma_backward_args;
 
 /*
@@ -429,6 +454,11 @@ typedef struct norma_backward_args {
  * float32. With or without one dafter[i] = dz[i].
  * With a residual before the norm x is the sum of the forward pass, dx[i] gets + dsum[i], and is the gradient of both x
  * and residual.
+ *
+ * Statistics that are shared with other tensors: sample_sums receives the sums of each sample (with the `saved` of the
+ * shared statistics); of all tensors together, in order, they are the given_sums of a second call, whose dx has the
+ * bits of one call on the concatenated tensor, but where a float64 sum overflows. dweight and dbias are those of this x
+ * alone. sample_sums needs a layer as sample_moments does, whose gamma does not change within a part.
  */
 NORMA_API norma_status norma_backward(const norma_backward_args *args, norma_error *error);
 NORMA_API size_t norma_backward_workspace(const norma_backward_args *args);

@@ -71,7 +71,7 @@ typedef struct norma_argument {
 norma_argument norma_array(const char *name, const norma_layer *layer, norma_extent extent,
                            const norma_operand *operand, norma_role role);
 
-enum { NORMA_MAX_ARGUMENTS = 21 };
+enum { NORMA_MAX_ARGUMENTS = 25 };
 
 /* arguments.c: alignment, overflow, stride 0 and self-overlap of outputs, overlap of outputs with everything else. */
 norma_status norma_check_arguments(const norma_argument *arguments, int count, norma_error *error);
@@ -103,11 +103,31 @@ typedef struct norma_call {
   norma_operand residual, sum, after; /* forward: sum = x + residual is what is normalized; after is added to y */
   norma_operand dafter, dsum;         /* backward: the gradient of after; what is added to dx */
   norma_activation activation;        /* of y; backward takes bias and after too where there is one */
+  const norma_moments *given_moments; /* [given_samples][units], present: statistics are given; never with given_var */
+  int64_t given_samples;
+  norma_sums *sums;  /* backward, of a layer whose units are single runs: per unit, what its run adds up to */
+  bool means_known;  /* backward: the means of the units are known, x and dy are not summed for them */
 } norma_call;
+
+/* Whether forward takes statistics instead of measuring x. */
+static inline bool norma_is_given(const norma_call *call) { return call->given_var.data || call->given_moments; }
 
 /* norma.c: checks all arguments and resolves the defaults. */
 norma_status norma_check_forward(const norma_forward_args *args, norma_call *call, norma_error *error);
 norma_status norma_check_backward(const norma_backward_args *args, norma_call *call, norma_error *error);
+
+/* samples.c: whether the units of a layer come apart into runs, one per sample; the layer that has those as units; and a
+ * table [samples][units] of structs, as the checks see it. */
+norma_status norma_check_splits(const norma_layer *layer, const char *name, norma_error *error);
+norma_layer norma_split_layer(const norma_layer *layer);
+norma_layer norma_table(int64_t samples, const norma_layer *layer);
+/* What is given must be sound, and of at least the elements of x. */
+norma_status norma_check_given_moments(const norma_call *call, bool refuse_single, norma_error *error);
+norma_status norma_check_given_sums(const norma_call *call, const norma_sums *sums, int64_t samples,
+                                    norma_error *error);
+
+/* kernels/run_sums.c: whether the weight changes along the runs of a unit; where not, a run is summed without it. */
+bool norma_weight_varies(const norma_call *call);
 
 /* adain.c: the content and the style as two calls; gamma and beta change along everything that is kept. */
 typedef struct norma_adain_call {

@@ -10,10 +10,27 @@ static norma_status check_statistics(const norma_forward_args *a, norma_error *e
   if (!a->layer->rms && !a->given_mean != !a->given_var)
     return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is NULL: given_mean and given_var come together",
                       a->given_mean ? "given_var" : "given_mean");
-  if (a->given_var && a->moments)
+  if (a->given_var && (a->moments || a->sample_moments))
     return norma_fail(error, NORMA_BAD_ARGUMENT,
-                      "moments is set, but with given statistics none are taken: NULL is right");
-  if (a->given_var || norma_layer_unit_elements(a->layer) != 1) return NORMA_OK;
+                      "%s is set, but with given statistics none are taken: NULL is right",
+                      a->moments ? "moments" : "sample_moments");
+  if (a->given_moments && (a->given_var || a->sample_moments))
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "given_moments and %s are both set: one of them is right",
+                      a->given_var ? "given_var" : "sample_moments");
+  if (!a->given_moments && a->given_samples != 0)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "given_samples is %lld, but given_moments is NULL",
+                      (long long)a->given_samples);
+  if (a->given_samples < 0)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "given_samples is %lld, must not be negative",
+                      (long long)a->given_samples);
+  if (a->sample_moments) return norma_check_splits(a->layer, "sample_moments", error);
+  return NORMA_OK;
+}
+
+/* Statistics of one element, where they are those of x alone. */
+static norma_status check_single(const norma_forward_args *a, norma_error *error) {
+  bool part = a->given_moments || (a->sample_moments && !a->y);
+  if (part || a->given_var || norma_layer_unit_elements(a->layer) != 1) return NORMA_OK;
   if (a->flags & NORMA_REFUSE_SINGLE)
     return norma_fail(error, NORMA_SINGLE_VALUE,
                       "each mean is taken over 1 value, more than 1 is expected when statistics come from the input");
@@ -54,6 +71,8 @@ static norma_status make_call(const norma_forward_args *a, norma_call *call, nor
   call->ddof = a->ddof;
   call->threads = a->threads;
   call->activation = a->activation;
+  call->given_moments = a->given_moments;
+  call->given_samples = a->given_samples;
   call->weight_offset = a->weight && a->flags & NORMA_WEIGHT_PLUS_ONE ? 1 : 0;
   double standard = !l->rms ? 1e-5 : a->type == NORMA_F64 ? 0x1p-52 : 0x1p-23;
   status = norma_resolve_eps(&call->eps, "eps", a->flags & NORMA_EPS_ZERO, standard, error);
@@ -95,18 +114,29 @@ static norma_status check_variances(const norma_call *call, norma_error *error) 
 /* An array of structs per unit: its operand counts in structs. */
 static norma_argument structs(const char *name, const norma_layer *layer, const void *data, size_t item,
                               norma_role role, norma_operand *operand) {
-  norma_bind_to(operand, layer, NORMA_UNITS, data, NORMA_F64, NULL);
+  operand->data = NULL;
+  if (data) norma_bind_to(operand, layer, NORMA_UNITS, data, NORMA_F64, NULL);
+  operand->type = NORMA_F64;
   norma_argument argument = norma_array(name, layer, NORMA_UNITS, operand, role);
   argument.item = (int64_t)item;
   return argument;
 }
 
-/* The arrays of both directions; those that a call does not have are NULL. saved and moments are the forward pass's
- * outputs, saved_in the backward pass's input. */
-static norma_status check_arrays(const norma_call *call, const norma_saved *saved, const norma_moments *moments,
-                                 const norma_saved *saved_in, norma_error *error) {
+/* The structs of a call, per unit or in tables [samples][units]; NULL where there are none. */
+typedef struct records {
+  const norma_saved *saved, *saved_in; /* out of forward, into backward */
+  const norma_moments *moments, *sample_moments;
+  const norma_sums *sample_sums, *given_sums;
+  int64_t given_samples;
+} records;
+
+/* The arrays of both directions; those that a call does not have are NULL. */
+static norma_status check_arrays(const norma_call *call, const records *r, norma_error *error) {
   const norma_layer *l = call->layer;
-  norma_operand kept[3];
+  norma_operand kept[7];
+  norma_layer samples, given; /* large, so filled in only where they are used */
+  if (r->sample_moments || r->sample_sums) samples = norma_table(norma_layer_samples(l), l);
+  if (call->given_moments || r->given_sums) given = norma_table(r->given_samples, l);
   const norma_argument list[] = {
       norma_array("residual", l, NORMA_ELEMENTS, &call->residual, NORMA_INPUT),
       norma_array("sum", l, NORMA_ELEMENTS, &call->sum, NORMA_IN_PLACE_BOTH),
@@ -126,9 +156,13 @@ static norma_status check_arrays(const norma_call *call, const norma_saved *save
       norma_array("mean", l, NORMA_UNITS, &call->mean, NORMA_OUTPUT),
       norma_array("var", l, NORMA_UNITS, &call->var, NORMA_OUTPUT),
       norma_array("rstd", l, NORMA_UNITS, &call->rstd, NORMA_OUTPUT),
-      structs("saved", l, saved, sizeof *saved, NORMA_OUTPUT, &kept[0]),
-      structs("moments", l, moments, sizeof *moments, NORMA_OUTPUT, &kept[1]),
-      structs("saved", l, saved_in, sizeof *saved_in, NORMA_INPUT, &kept[2]),
+      structs("saved", l, r->saved, sizeof *r->saved, NORMA_OUTPUT, &kept[0]),
+      structs("moments", l, r->moments, sizeof *r->moments, NORMA_OUTPUT, &kept[1]),
+      structs("saved", l, r->saved_in, sizeof *r->saved_in, NORMA_INPUT, &kept[2]),
+      structs("sample_moments", &samples, r->sample_moments, sizeof *r->sample_moments, NORMA_OUTPUT, &kept[3]),
+      structs("given_moments", &given, call->given_moments, sizeof *call->given_moments, NORMA_INPUT, &kept[4]),
+      structs("sample_sums", &samples, r->sample_sums, sizeof *r->sample_sums, NORMA_OUTPUT, &kept[5]),
+      structs("given_sums", &given, r->given_sums, sizeof *r->given_sums, NORMA_INPUT, &kept[6]),
   };
   const int count = (int)(sizeof list / sizeof *list);
   _Static_assert(sizeof list <= NORMA_MAX_ARGUMENTS * sizeof *list, "norma_check_arguments has room for fewer");
@@ -150,13 +184,17 @@ static norma_status check_present(const norma_operand *tensor, const norma_layer
 
 static norma_status make_forward(const norma_forward_args *args, norma_call *call, norma_error *error) {
   norma_status status = norma_check_args(args, args ? args->size : 0, sizeof *args, "norma_forward_args", error);
-  return status ? status : make_call(args, call, error);
+  if (!status) status = make_call(args, call, error);
+  return status ? status : check_single(args, error);
 }
 
 norma_status norma_check_forward(const norma_forward_args *args, norma_call *call, norma_error *error) {
   norma_status status = make_forward(args, call, error);
   if (!status) status = check_present(&call->x, call->layer, "x", error);
-  return status ? status : check_arrays(call, args->saved, args->moments, NULL, error);
+  const records r = {.saved = args->saved, .moments = args->moments, .sample_moments = args->sample_moments,
+                     .given_samples = args->given_samples};
+  if (!status) status = check_arrays(call, &r, error);
+  return status ? status : norma_check_given_moments(call, args->flags & NORMA_REFUSE_SINGLE, error);
 }
 
 enum { SAVED_DOUBLES = sizeof(norma_saved) / sizeof(double), PAIR_DOUBLES = sizeof(norma_pair) / sizeof(double) };
@@ -168,12 +206,20 @@ static norma_status check_forward_fields(const void *args, norma_error *error) {
 
 static size_t add_bytes(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
 
-static size_t forward_bytes(const norma_layer *layer) {
+static size_t pass_bytes(const norma_layer *layer) {
   return add_bytes(norma_workspace_bytes(norma_layer_units(layer), SAVED_DOUBLES), norma_column_workspace(layer));
 }
 
+static size_t forward_bytes(const norma_forward_args *args) {
+  size_t whole = pass_bytes(args->layer);
+  if (!args->sample_moments) return whole;
+  norma_layer split = norma_split_layer(args->layer);
+  size_t samples = pass_bytes(&split); /* taken before the whole, so that it can have the same memory */
+  return samples > whole ? samples : whole;
+}
+
 size_t norma_forward_workspace(const norma_forward_args *args) {
-  return norma_run(check_forward_fields, args, NULL) ? 0 : forward_bytes(args->layer);
+  return norma_run(check_forward_fields, args, NULL) ? 0 : forward_bytes(args);
 }
 
 static norma_status forward(const void *arguments, norma_error *error) {
@@ -182,11 +228,15 @@ static norma_status forward(const void *arguments, norma_error *error) {
   norma_workspace workspace;
   norma_status status = norma_check_forward(args, &call, error);
   if (status) return status;
-  status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, forward_bytes(call.layer), error);
+  status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, forward_bytes(args), error);
   if (status) return status;
   if (args->residual) norma_add_residual(&call);
   norma_saved *own = (norma_saved *)workspace.doubles, *saved = args->saved ? args->saved : own;
-  norma_forward_pass(&call, saved, args->moments, own + norma_layer_units(call.layer));
+  int64_t units = norma_layer_units(call.layer);
+  if (args->sample_moments)
+    norma_sample_moments(&call, own, args->sample_moments, own + norma_layer_samples(call.layer) * units);
+  bool whole = call.y.data || call.mean.data || call.var.data || call.rstd.data || args->saved || args->moments;
+  if (whole || !args->sample_moments) norma_forward_pass(&call, saved, args->moments, own + units);
   norma_workspace_close(&workspace);
   return NORMA_OK;
 }
@@ -196,6 +246,36 @@ norma_status norma_forward(const norma_forward_args *args, norma_error *error) {
 }
 
 /* ----------------------------------------------------------------------------------------------------- backward --- */
+
+/* dx through statistics that are shared with other tensors. */
+static norma_status check_shared(const norma_backward_args *a, norma_error *error) {
+  const char *name = a->given_sums ? "given_sums" : "sample_sums";
+  if (!a->given_sums && a->given_samples != 0)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "given_samples is %lld, but given_sums is NULL",
+                      (long long)a->given_samples);
+  if (a->given_samples < 0)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "given_samples is %lld, must not be negative",
+                      (long long)a->given_samples);
+  if (!a->given_sums && !a->sample_sums) return NORMA_OK;
+  if (a->given_sums && a->sample_sums)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "given_sums and sample_sums are both set: one of them is right");
+  if (a->given_var)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is set, but with given statistics dx needs no sums: NULL is right",
+                      name);
+  if (!a->saved && a->layer && norma_layer_units(a->layer) > 0)
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is set, but saved, of the shared statistics, is NULL", name);
+  return NORMA_OK;
+}
+
+/* Sums of parts are weighed part by part. */
+static norma_status check_parts(const norma_call *call, const char *name, norma_error *error) {
+  norma_status status = norma_check_splits(call->layer, name, error);
+  if (status || !norma_weight_varies(call)) return status;
+  return norma_fail(error, NORMA_BAD_ARGUMENT,
+                    "%s is set, but gamma changes within a sample's part of a unit: it must be one number there, as in "
+                    "batch norm",
+                    name);
+}
 
 static norma_status make_backward(const norma_backward_args *a, norma_call *call, norma_error *error) {
   norma_status status = norma_check_args(a, a ? a->size : 0, sizeof *a, "norma_backward_args", error);
@@ -217,7 +297,11 @@ static norma_status make_backward(const norma_backward_args *a, norma_call *call
   forward.given_var = a->given_var;
   forward.given_strides = a->given_strides;
   forward.threads = a->threads;
-  status = make_call(&forward, call, error);
+  bool shared = a->sample_sums || a->given_sums;
+  status = check_shared(a, error);
+  if (!status) status = make_call(&forward, call, error);
+  if (!status && !shared) status = check_single(&forward, error);
+  if (!status && shared) status = check_parts(call, a->sample_sums ? "sample_sums" : "given_sums", error);
   if (status) return status;
   norma_type param = norma_param_type(a->type);
   norma_bind_to(&call->dy, a->layer, NORMA_ELEMENTS, a->dy, a->type, a->dy_strides);
@@ -238,7 +322,10 @@ norma_status norma_check_backward(const norma_backward_args *args, norma_call *c
   norma_status status = make_backward(args, call, error);
   if (!status) status = check_present(&call->x, call->layer, "x", error);
   if (!status) status = check_present(&call->dy, call->layer, "dy", error);
-  return status ? status : check_arrays(call, NULL, NULL, args->saved, error);
+  const records r = {.saved_in = args->saved, .sample_sums = args->sample_sums, .given_sums = args->given_sums,
+                     .given_samples = args->given_samples};
+  if (!status) status = check_arrays(call, &r, error);
+  return status ? status : norma_check_given_sums(call, args->given_sums, args->given_samples, error);
 }
 
 static norma_status check_backward_fields(const void *args, norma_error *error) {
@@ -246,13 +333,37 @@ static norma_status check_backward_fields(const void *args, norma_error *error) 
   return make_backward(args, &call, error);
 }
 
-static size_t backward_bytes(const norma_layer *layer) {
-  return add_bytes(norma_workspace_bytes(norma_layer_units(layer), SAVED_DOUBLES + PAIR_DOUBLES),
-                   norma_backward_scratch(layer));
+static size_t backward_bytes(const norma_backward_args *args) {
+  enum { PER_UNIT = SAVED_DOUBLES + PAIR_DOUBLES };
+  size_t whole = norma_workspace_bytes(norma_layer_units(args->layer), PER_UNIT);
+  size_t scratch = norma_backward_scratch(args->layer);
+  if (!args->sample_sums) return add_bytes(whole, scratch);
+  norma_layer split = norma_split_layer(args->layer);
+  size_t of_samples = norma_backward_scratch(&split);
+  whole = add_bytes(whole, norma_workspace_bytes(norma_layer_units(&split), PER_UNIT));
+  return add_bytes(whole, of_samples > scratch ? of_samples : scratch);
 }
 
 size_t norma_backward_workspace(const norma_backward_args *args) {
-  return norma_run(check_backward_fields, args, NULL) ? 0 : backward_bytes(args->layer);
+  return norma_run(check_backward_fields, args, NULL) ? 0 : backward_bytes(args);
+}
+
+/* The sums of samples out, or in: then dx needs no other. */
+static void backward_shared(norma_call *call, const norma_backward_args *args, norma_pair *means, void *scratch) {
+  const norma_sums *given = args->given_sums;
+  int64_t samples = args->given_samples;
+  if (args->sample_sums) {
+    samples = norma_layer_samples(call->layer);
+    int64_t parts = samples * norma_layer_units(call->layer);
+    norma_saved *of_samples = scratch;
+    norma_pair *their_means = (norma_pair *)(of_samples + parts);
+    norma_sample_sums(call, args->saved, of_samples, their_means, args->sample_sums, their_means + parts);
+    given = args->sample_sums;
+  }
+  norma_means_from_sums(call, given, samples, means);
+  call->means_known = true;
+  if (call->dx.data || call->dafter.data || call->dweight.data || call->dbias.data)
+    norma_backward_pass(call, args->saved, means, scratch);
 }
 
 static norma_status backward(const void *arguments, norma_error *error) {
@@ -261,13 +372,14 @@ static norma_status backward(const void *arguments, norma_error *error) {
   norma_workspace workspace;
   norma_status status = norma_check_backward(args, &call, error);
   if (status) return status;
-  status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, backward_bytes(call.layer), error);
+  status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, backward_bytes(args), error);
   if (status) return status;
   int64_t units = norma_layer_units(call.layer);
   norma_saved *own = (norma_saved *)workspace.doubles;
   norma_pair *means = (norma_pair *)(own + units);
   if (!args->saved) norma_forward_pass(&call, own, NULL, means + units); /* there is no y: only the statistics */
-  norma_backward_pass(&call, args->saved ? args->saved : own, means, means + units);
+  if (args->sample_sums || args->given_sums) backward_shared(&call, args, means, means + units);
+  else norma_backward_pass(&call, args->saved ? args->saved : own, means, means + units);
   norma_workspace_close(&workspace);
   return NORMA_OK;
 }

@@ -326,10 +326,16 @@ static norma_status run(norma_status status, const norma_call *call, bool is_bac
   return status;
 }
 
+static norma_status measures_x(const char *name, norma_error *error) {
+  return norma_fail(error, NORMA_BAD_ARGUMENT, "the reference takes statistics from x: %s must be NULL", name);
+}
+
 norma_status norma_reference_forward(const norma_forward_args *args, const norma_reference *out, norma_error *error) {
   norma_call call;
   mode before = enter();
-  norma_status status = run(norma_check_forward(args, &call, error), &call, false, out, error);
+  norma_status status = norma_check_forward(args, &call, error);
+  if (!status && args->given_moments) status = measures_x("given_moments", error);
+  status = run(status, &call, false, out, error);
   leave(&before);
   return status;
 }
@@ -337,7 +343,9 @@ norma_status norma_reference_forward(const norma_forward_args *args, const norma
 norma_status norma_reference_backward(const norma_backward_args *args, const norma_reference *out, norma_error *error) {
   norma_call call;
   mode before = enter();
-  norma_status status = run(norma_check_backward(args, &call, error), &call, true, out, error);
+  norma_status status = norma_check_backward(args, &call, error);
+  if (!status && args->given_sums) status = measures_x("given_sums", error);
+  status = run(status, &call, true, out, error);
   leave(&before);
   return status;
 }

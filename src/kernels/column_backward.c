@@ -34,15 +34,19 @@ static double weight_at(const pass *p, int64_t plane, int64_t outer, int64_t row
   return at ? norma_gamma(p->plan.call, *(const float *)at) : 1;
 }
 
-/* The first q of a unit: of its first run's first row. */
-static double pivot_of(const pass *p, int64_t plane, int64_t column) {
+/* The first dz of a unit: of its first run's first row. */
+static double first_of(const pass *p, int64_t plane, int64_t column) {
   const norma_call *call = p->plan.call;
   double x = norma_load_one(call->type, norma_column_at(&p->x, plane, 0, 0, column), 0, 0);
   double dy = norma_load_one(call->type, norma_column_at(&p->dy, plane, 0, 0, column), 0, 0);
   double weight = norma_load_one(NORMA_F32, norma_column_at(&p->weight, plane, 0, 0, column), 0, 1);
   double bias = norma_load_one(NORMA_F32, norma_column_at(&p->bias, plane, 0, 0, column), 0, -0.0);
   const norma_saved *unit = &p->saved[norma_column_unit(&p->plan, plane, column)];
-  return weight_at(p, plane, 0, 0, column) * norma_single_dz(call, unit, x, dy, weight, bias);
+  return norma_single_dz(call, unit, x, dy, weight, bias);
+}
+
+static double pivot_of(const pass *p, int64_t plane, int64_t column) {
+  return weight_at(p, plane, 0, 0, column) * first_of(p, plane, column);
 }
 
 /* z from some row and column on, where there is an activation; its units are gathered. */
@@ -145,7 +149,7 @@ static norma_partial sum_runs(const pass *p, int64_t plane, int64_t column, bool
     for (int64_t m = 0; m < p->plan.middle; m++) {
       const norma_partial_sums *at = piece_at(p, plane, o, 0, column + m);
       norma_partial run = {.first = at->first, .second = at->second};
-      if (weigh) norma_weigh_run(&run, weight_at(p, plane, o, 0, column + m), (double)p->plan.rows, pivot);
+      if (weigh) norma_weigh_run(&run, weight_at(p, plane, o, 0, column + m), (double)p->plan.rows, 0, pivot);
       norma_partial_join(&sample, &run);
     }
     if ((o + 1) % p->plan.outer_middle) continue;
@@ -278,6 +282,18 @@ static void params_from_units(const pass *p) {
   norma_params_from(call, &operand);
 }
 
+/* Units that are single runs, each as a value. */
+static void put_sums(void *context, int64_t begin, int64_t end) {
+  const pass *p = context;
+  for (int64_t u = begin; u < end; u++) {
+    int64_t plane = u / p->plan.width, column = u % p->plan.width;
+    const norma_partial_sums *at = piece_at(p, plane, 0, 0, column);
+    norma_partial run = {.first = at->first, .second = at->second};
+    p->plan.call->sums[norma_column_unit(&p->plan, plane, column)] =
+        norma_sums_of(p->plan.rows, first_of(p, plane, column), &run);
+  }
+}
+
 /* Planes that share no unit: each is summed and written before the next. */
 static void backward_planes(void *context, int64_t begin, int64_t end) {
   const pass *p = context;
@@ -316,15 +332,16 @@ bool norma_column_backward(const norma_call *call, const norma_saved *saved, nor
   p.keeps = norma_keeps_dz(call);
   p.stream = call->dx.data && norma_streams(call) && !p.keeps;
   if (params && !together) norma_param_pass(call, saved, workspace);
-  bool through = call->dx.data && !given;
+  bool through = call->dx.data && !given && !call->means_known;
   if (through && are_planes_apart(&p.plan)) {
     p.by_plane = true;
     norma_parallel(call->threads, p.plan.plane_count, 1, norma_pass_bytes(call, 3), backward_planes, &p);
     if (together) params_from_units(&p);
     return true;
   }
-  if (through || together) sum_all(&p);
+  if (through || together || call->sums) sum_all(&p);
   if (together) params_from_units(&p);
+  if (call->sums) norma_parallel(call->threads, norma_layer_units(call->layer), 64, 0, put_sums, &p);
   if (!call->dx.data) return true;
   if (through)
     norma_parallel(call->threads, norma_layer_units(call->layer), 64,

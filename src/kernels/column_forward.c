@@ -188,7 +188,7 @@ bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_mome
   choose_tile(&p);
   p.by_plane = p.tile == plan->width && plan->rows * plan->width * p.x.size <= 8 << 20;
   int64_t tiles = plan->plane_count * ((plan->width + p.tile - 1) / p.tile), bytes = norma_pass_bytes(call, 2);
-  bool given = call->given_var.data, whole = plan->outer_count == 1 && p.tile % plan->middle == 0;
+  bool given = norma_is_given(call), whole = plan->outer_count == 1 && p.tile % plan->middle == 0;
   bool room = norma_column_workspace(call->layer) > 0, enough = !room || tiles >= 8;
   if (!given && whole && enough) {
     norma_parallel(call->threads, tiles, 1, bytes, pass_tiles, &p);

@@ -48,12 +48,35 @@ static void times_slope(const job *j, const norma_reduction *r, const int64_t of
   norma_times_slope(j->call, z, dy, n);
 }
 
-/* q where the weight belongs to the elements, dy where it belongs to the run. */
+/* The dz of a column's or run's first element, with the bits that gradient_stretch has. */
+static double first_dz(const job *j, const int64_t offset[]) {
+  const norma_reduction *r = &j->reduction;
+  const views *at = &j->at;
+  double dz, mean, mean_lo, rstd, scale, x;
+  gather(r, at->dy, offset, 0, 1, &dz);
+  if (!j->call->activation) return dz;
+  gather(r, at->x, offset, 0, 1, &x);
+  gather(r, at->mean, offset, 0, 1, &mean);
+  gather(r, at->mean_lo, offset, 0, 1, &mean_lo);
+  gather(r, at->rstd, offset, 0, 1, &rstd);
+  gather(r, at->scale, offset, 0, 1, &scale);
+  norma_affine unit = {.x = &x, .mean = &mean, .mean_lo = &mean_lo, .rstd = &rstd, .scale = &scale};
+  times_slope(j, r, offset, 0, 1, unit, &dz);
+  return dz;
+}
+
+/* What is subtracted from all dy of a run that is summed without its weight: nothing where the sums are exact. */
+static double first_of_run(const job *j, const int64_t offset[]) {
+  return norma_is_single(j->call) ? 0 : first_dz(j, offset);
+}
+
+/* q - pivot where the weight belongs to the elements, dy - first where it belongs to the run. */
 static void gradient_stretch(void *context, const norma_reduction *r, const int64_t offset[], int64_t first, int64_t n,
                              norma_partial *piece) {
   const column *c = context;
   const views *at = &c->job->at;
   norma_tree q_tree = {{0}}, q_xhat_tree = {{0}};
+  double pivot = c->job->by_run ? first_of_run(c->job, offset) : c->pivot;
   for (int64_t i = 0; i < n; i += NORMA_BLOCK) {
     double x[NORMA_BLOCK], q[NORMA_BLOCK], weight[NORMA_BLOCK];
     double mean[NORMA_BLOCK], mean_lo[NORMA_BLOCK], rstd[NORMA_BLOCK], scale[NORMA_BLOCK];
@@ -74,7 +97,7 @@ static void gradient_stretch(void *context, const norma_reduction *r, const int6
     for (int64_t k = 0; k < count; k++) {
       x[k] = q[k] * (((x[k] * scale[k] - mean[k]) - mean_lo[k]) * rstd[k]);
       /* a unit with a NaN poisons both gradients */
-      q[k] = rstd[k] == rstd[k] ? q[k] - (c->job->by_run ? 0 : c->pivot * c->by) : rstd[k];
+      q[k] = rstd[k] == rstd[k] ? q[k] - pivot * c->by : rstd[k];
     }
     norma_tree_add(&q_tree, q, count);
     norma_tree_add(&q_xhat_tree, x, count);
@@ -91,7 +114,7 @@ static void weigh_run(void *context, const norma_reduction *r, const int64_t off
     gather(r, c->job->at.weight, offset, 0, 1, &weight);
     weight = norma_gamma(c->job->call, weight);
   }
-  norma_weigh_run(run, weight, n, c->pivot);
+  norma_weigh_run(run, weight, n, first_of_run(c->job, offset) * c->by, c->pivot * c->by);
 }
 
 /* An array that the call may lack: -1 then. */
@@ -131,29 +154,18 @@ static norma_pair column_means(const job *j, int64_t at, double pivot, double m_
   return means;
 }
 
-/* dz of a column's first element, with the bits that gradient_stretch has. */
-static double first_dz(const job *j, int64_t column) {
-  const norma_reduction *r = &j->reduction;
-  const views *at = &j->at;
-  double dz = norma_reduction_first(r, at->dy, column), mean, mean_lo, rstd, scale, x;
+/* That of a column. */
+static double first_dz_at(const job *j, int64_t column) {
   int64_t offset[NORMA_MAX_VIEWS];
-  if (!j->call->activation) return dz;
-  for (int v = 0; v < r->views; v++) offset[v] = norma_walk_offset(&r->view[v].kept, column);
-  gather(r, at->x, offset, 0, 1, &x);
-  gather(r, at->mean, offset, 0, 1, &mean);
-  gather(r, at->mean_lo, offset, 0, 1, &mean_lo);
-  gather(r, at->rstd, offset, 0, 1, &rstd);
-  gather(r, at->scale, offset, 0, 1, &scale);
-  norma_affine unit = {.x = &x, .mean = &mean, .mean_lo = &mean_lo, .rstd = &rstd, .scale = &scale};
-  times_slope(j, r, offset, 0, 1, unit, &dz);
-  return dz;
+  for (int v = 0; v < j->reduction.views; v++) offset[v] = norma_walk_offset(&j->reduction.view[v].kept, column);
+  return first_dz(j, offset);
 }
 
 static void sum_units(void *context, int64_t begin, int64_t end) {
   const job *j = context;
   double m = (double)norma_layer_unit_elements(j->call->layer);
   for (int64_t unit = begin; unit < end; unit++) {
-    double pivot = first_dz(j, unit);
+    double pivot = first_dz_at(j, unit);
     if (j->at.weight >= 0) pivot *= norma_gamma(j->call, norma_reduction_first(&j->reduction, j->at.weight, unit));
     j->means[unit] = norma_means_about(j->call, pivot, column_means(j, unit, pivot, m, m - j->call->ddof));
   }
@@ -162,10 +174,58 @@ static void sum_units(void *context, int64_t begin, int64_t end) {
 void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norma_pair *means) {
   job j = job_make(call, saved, NORMA_UNITS);
   j.means = means;
-  j.by_run = norma_is_single(call) && !norma_weight_varies(call);
+  j.by_run = !norma_weight_varies(call);
   if (call->weight.data) j.at.weight = norma_reduction_view(&j.reduction, &call->weight);
   if (norma_layer_unit_elements(call->layer) > 0)
     norma_parallel(call->threads, j.reduction.columns, 1, norma_pass_bytes(call, 2), sum_units, &j);
+}
+
+static void sum_runs(void *context, int64_t begin, int64_t end) {
+  const job *j = context;
+  const norma_reduction *r = &j->reduction;
+  int64_t n = norma_axes_length(r->layer, &r->run);
+  column c = {j, 0, 1};
+  for (int64_t unit = begin; unit < end; unit++) {
+    norma_partial total;
+    norma_reduce(r, unit, gradient_stretch, &c, &total);
+    j->call->sums[unit] = norma_sums_of(n, first_dz_at(j, unit), &total);
+  }
+}
+
+void norma_unit_sums(const norma_call *call, const norma_saved *saved) {
+  job j = job_make(call, saved, NORMA_UNITS);
+  j.by_run = true;
+  if (norma_layer_unit_elements(call->layer) > 0)
+    norma_parallel(call->threads, j.reduction.columns, 1, norma_pass_bytes(call, 2), sum_runs, &j);
+}
+
+/* The mean of a unit's q, as sum_units has it: each sample is weighed, then they are added. */
+static norma_pair means_of(const norma_call *call, const norma_sums *sums, int64_t samples, int64_t apart,
+                           double weight) {
+  norma_partial total = {0};
+  double pivot = 0;
+  int64_t count = 0;
+  for (int64_t s = 0; s < samples; s++, sums += apart) {
+    if (sums->count == 0) continue;
+    if (count == 0) pivot = weight * sums->first;
+    norma_partial run = {.first = {sums->dy, sums->dy_lo}, .second = {sums->dy_xhat, sums->dy_xhat_lo}}, sample = {0};
+    norma_weigh_run(&run, weight, (double)sums->count, norma_is_single(call) ? 0 : sums->first, pivot);
+    norma_partial_join(&sample, &run);
+    norma_partial_join(&total, &sample);
+    count += sums->count;
+  }
+  double m = (double)count;
+  norma_pair means = {(total.first.hi + total.first.lo) / m, (total.second.hi + total.second.lo) / (m - call->ddof)};
+  return norma_means_about(call, pivot, means);
+}
+
+void norma_means_from_sums(const norma_call *call, const norma_sums *sums, int64_t samples, norma_pair *means) {
+  norma_reduction r = norma_reduction_make(call->layer, NORMA_UNITS);
+  if (norma_layer_unit_elements(call->layer) == 0) return; /* there is no dx, and no run to look at */
+  int weight = call->weight.data ? norma_reduction_view(&r, &call->weight) : -1;
+  for (int64_t u = 0; u < r.columns; u++)
+    means[u] = means_of(call, sums + u, samples, r.columns,
+                        weight < 0 ? 1 : norma_gamma(call, norma_reduction_first(&r, weight, u)));
 }
 
 static void sum_params(void *context, int64_t begin, int64_t end) {

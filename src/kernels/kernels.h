@@ -132,6 +132,8 @@ int64_t norma_pass_bytes(const norma_call *call, int arrays);
 /* statistics.c: what normalizes each unit, from x or from given statistics; also the outputs mean, var and rstd, and
  * moments where that is not NULL. */
 void norma_statistics(const norma_call *call, norma_saved *saved, norma_moments *moments);
+/* The merged moments of a unit, where they are given. */
+norma_moments norma_given_moments(const norma_call *call, int64_t unit);
 /* What is told of each unit once it is measured. */
 typedef struct norma_unit_outputs {
   const norma_call *call;
@@ -150,7 +152,11 @@ typedef struct norma_pair {
   double q, q_xhat;
 } norma_pair;
 void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norma_pair *means);
+/* The same from the sums of samples, of which there may be more than x has. */
+void norma_means_from_sums(const norma_call *call, const norma_sums *sums, int64_t samples, norma_pair *means);
 void norma_param_gradients(const norma_call *call, const norma_saved *saved);
+/* For each unit, which is a single run, call->sums. */
+void norma_unit_sums(const norma_call *call, const norma_saved *saved);
 
 /* passes.c chooses: the whole forward pass by vector kernels where the strides allow it (false, and nothing is done,
  * where not), else the plain path. Units that are rows in memory (row_forward.c), or neighbouring columns
@@ -165,6 +171,11 @@ bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_
 bool norma_column_backward(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace);
 void norma_backward_pass(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace);
 size_t norma_backward_scratch(const norma_layer *layer);
+/* ../samples.c: the moments of each sample, which then are given to the call; `scratch` is one per sample and unit. */
+void norma_sample_moments(norma_call *call, norma_saved *scratch, norma_moments *moments, void *workspace);
+/* The sums of each sample, and with them the gradients of the parameters, which are then done. */
+void norma_sample_sums(norma_call *call, const norma_saved *saved, norma_saved *of_samples, norma_pair *means,
+                       norma_sums *sums, void *workspace);
 /* single.c: whether float32 arithmetic is the definition of y: everywhere but in float64 data and AdaIN. */
 bool norma_is_single(const norma_call *call);
 /* gamma: weight + offset, rounded to float32 where that is the arithmetic of y; so dy * gamma is exact in float64. */
@@ -194,7 +205,7 @@ void norma_times_slope(const norma_call *call, const double *z, double *dy, int6
  * where dx is dy, whose first elements are pivots and looked at again. */
 static inline bool norma_keeps_dz(const norma_call *call) {
   return call->activation && call->type == NORMA_F32 && call->dx.data && call->dx.data != call->dy.data &&
-         !call->given_var.data;
+         !call->given_var.data && !call->means_known;
 }
 /* dz of one element where float32 arithmetic is the definition; a bias that is absent is -0, a weight 1. */
 float norma_single_dz(const norma_call *call, const norma_saved *saved, double x, double dy, double weight,

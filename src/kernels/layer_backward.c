@@ -250,7 +250,8 @@ static void put_blocks(void *context, int64_t begin, int64_t end) {
 bool norma_layer_backward(const norma_call *call, const norma_saved *saved, void *workspace) {
   pass p = {.call = call, .kernels = norma_kernels_best(), .saved = saved, .pieces = workspace};
   norma_reduction param;
-  if (!call->dx.data || call->given_var.data || !(call->dweight.data || call->dbias.data)) return false;
+  if (!call->dx.data || call->given_var.data || call->means_known) return false;
+  if (!call->dweight.data && !call->dbias.data) return false;
   if (!find_shape(call->layer, &p.shape)) return false;
   norma_reduction_init(&param, call->layer, NORMA_PARAMS);
   if (!view_make(&p, &param, &call->x, &p.x) || !view_make(&p, &param, &call->dy, &p.dy) ||

@@ -36,8 +36,9 @@ void norma_backward_pass(const norma_call *call, const norma_saved *saved, norma
   if (in_vectors && norma_row_backward(call, saved, means, workspace)) return;
   if (in_vectors && norma_column_backward(call, saved, means, workspace)) return;
   norma_param_gradients(call, saved);
+  if (call->sums) norma_unit_sums(call, saved);
   if (!call->dx.data && !call->dafter.data) return;
   bool through = call->dx.data && !call->given_var.data; /* through the statistics */
-  if (through) norma_unit_gradients(call, saved, means);
+  if (through && !call->means_known) norma_unit_gradients(call, saved, means);
   norma_apply_backward(call, saved, through ? means : NULL); /* last: dx and dafter may be dy */
 }

@@ -18,7 +18,7 @@ typedef struct pass {
 
 /* What is known of a unit while its sums are taken. */
 typedef struct summer {
-  double pivot; /* its first q */
+  double first, pivot; /* its first dz and q */
   norma_partial total;
 } summer;
 
@@ -60,11 +60,12 @@ static void advance_z(run_z *z, int64_t n) {
 
 /* The two sums of a run, for the parameters as they are and for the unit. */
 static void add_run(const pass *b, int64_t unit, int64_t o, int64_t m, const norma_sum sums[2], const char *weight,
-                    double pivot, norma_partial *into) {
+                    const summer *s, norma_partial *into) {
   norma_partial run = {.first = sums[0], .second = sums[1]};
   if (isnan(b->saved[unit].rstd)) run.first.hi = run.second.hi = NAN;
   norma_run_sums_put(&b->runs, unit, o, m, &run);
-  if (!b->varies) norma_weigh_run(&run, weight_at(&b->plan, weight), (double)b->plan.run, pivot);
+  if (b->plan.call->sums) b->plan.call->sums[unit] = norma_sums_of(b->plan.run, s->first, &run);
+  if (!b->varies) norma_weigh_run(&run, weight_at(&b->plan, weight), (double)b->plan.run, 0, s->pivot);
   norma_partial_join(into, &run);
 }
 
@@ -111,7 +112,7 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
     if (ahead.slopes.z) advance_z(&next_z, row.n);
     if (ahead.slopes.dz) ahead.slopes.dz += row.n;
   }
-  if (measured >= 0) add_run(b, measured, o, m, run, next_weight, s->pivot, into);
+  if (measured >= 0) add_run(b, measured, o, m, run, next_weight, s, into);
 }
 
 static void start_unit(const pass *b, int64_t unit, summer *s) {
@@ -121,9 +122,9 @@ static void start_unit(const pass *b, int64_t unit, summer *s) {
   const char *weight = norma_row_start(p, WEIGHT, unit, 0, 0), *bias = norma_row_start(p, BIAS, unit, 0, 0);
   double x = norma_load_one(type, norma_row_start(p, X, unit, 0, 0), 0, 0);
   double dy = norma_load_one(type, norma_row_start(p, DY, unit, 0, 0), 0, 0);
-  s->pivot =
-      weight_at(p, weight) * norma_single_dz(p->call, &b->saved[unit], x, dy, norma_load_one(NORMA_F32, weight, 0, 1),
-                                             norma_load_one(NORMA_F32, bias, 0, -0.0));
+  s->first = norma_single_dz(p->call, &b->saved[unit], x, dy, norma_load_one(NORMA_F32, weight, 0, 1),
+                             norma_load_one(NORMA_F32, bias, 0, -0.0));
+  s->pivot = weight_at(p, weight) * s->first;
 }
 
 /* dx of units first .. first + write - 1, and the sums of the `measure` units after them. */
@@ -213,7 +214,7 @@ static void sum_batch(const pass *b, batch *t) {
         norma_sum run[2] = {{0, 0}, {0, 0}};
         norma_sum_add(&run[0], (norma_sum){sum[2 * i], 0});
         norma_sum_add(&run[1], (norma_sum){sum[2 * i + 1], 0});
-        add_run(b, t->first + i, o, m, run, weight, t->pivot[i], &sample[i]);
+        add_run(b, t->first + i, o, m, run, weight, &t->units[i], &sample[i]);
       }
     }
     for (int i = 0; i < t->count; i++) norma_partial_join(&t->units[i].total, &sample[i]);
@@ -225,9 +226,11 @@ static void backward_batches(const pass *b, int64_t begin, int64_t end) {
   for (int64_t unit = begin; unit < end; unit += p->batch) {
     batch t;
     batch_start(b, unit, end - unit < p->batch ? (int)(end - unit) : p->batch, &t);
-    if (!p->given || b->runs.at) sum_batch(b, &t);
+    bool known = p->call->means_known;
+    if ((!p->given && !known) || b->runs.at) sum_batch(b, &t);
     for (int i = 0; i < t.count && !p->given; i++) {
-      norma_pair means = norma_unit_means(p->call, t.pivot[i], &t.units[i].total);
+      norma_pair means =
+          known ? b->means[unit + i] : norma_unit_means(p->call, t.pivot[i], &t.units[i].total);
       t.q[i] = means.q, t.q_xhat[i] = means.q_xhat;
     }
     for (int64_t run = 0; run < p->outer * p->middle && p->call->dx.data; run++) {
@@ -248,6 +251,10 @@ static void backward_blocks(const pass *b, int64_t begin, int64_t end) {
   int written = 0, measured;
   for (int64_t unit = begin; unit < end || written; unit += measured) {
     measured = end - unit < b->plan.block ? (int)(end - unit) : b->plan.block;
+    if (b->plan.call->means_known) {
+      backward_block(b, unit, measured, 0);
+      continue;
+    }
     backward_block(b, unit - written, written, measured);
     written = b->plan.call->dx.data ? measured : 0;
   }
@@ -271,10 +278,10 @@ bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_
   if (!norma_row_plan_make(&b.plan, call, arrays, 3, 2)) return false;
   if (call->weight.data && b.plan.step[WEIGHT] != (b.varies ? 1 : 0)) return false;
   b.plan.stream = call->dx.data && norma_streams(call) && !b.keeps;
-  bool params = call->dweight.data || call->dbias.data, together = norma_runs_agree(call->layer);
+  bool params = call->dweight.data || call->dbias.data, together = norma_runs_agree(call->layer) && !call->means_known;
   if (params && together) b.runs = norma_run_sums_make(call, &b.plan.r, workspace);
   if (params && !together) norma_param_pass(call, saved, workspace);
-  if (call->dx.data || b.runs.at) {
+  if (call->dx.data || b.runs.at || call->sums) {
     norma_parallel(call->threads, b.plan.r.columns, b.plan.grain, norma_pass_bytes(call, 3), backward_units, &b);
     if (b.runs.at) norma_params_from_runs(call, &b.runs);
   }

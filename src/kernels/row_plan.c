@@ -27,7 +27,7 @@ bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_
                          int params) {
   p->call = call;
   p->kernels = norma_kernels_best();
-  p->given = call->given_var.data;
+  p->given = norma_is_given(call);
   p->stream = false;
   p->size = (int64_t)norma_type_size(call->type);
   norma_reduction_init(&p->r, call->layer, NORMA_UNITS);

@@ -14,10 +14,11 @@ bool norma_weight_varies(const norma_call *call) {
   return false;
 }
 
-/* The sum of q - pivot is weight * sum(dy) - n * pivot. If q is constant both terms are roundings of the same number
- * (float32 products and their sums are exact in float64), so that the difference is exactly 0. */
-void norma_weigh_run(norma_partial *run, double weight, double n, double pivot) {
-  run->first = (norma_sum){weight * run->first.hi - n * pivot, weight * run->first.lo};
+/* The sum of q - pivot is weight * sum(dy - first) + n * (weight * first - pivot). If q is constant this is exactly 0:
+ * where dy has few bits and first is 0, because both terms are roundings of the same number (float32 products and their
+ * sums are exact in float64); elsewhere because both are 0. */
+void norma_weigh_run(norma_partial *run, double weight, double n, double first, double pivot) {
+  run->first = (norma_sum){weight * run->first.hi + n * (weight * first - pivot), weight * run->first.lo};
   run->second = (norma_sum){weight * run->second.hi, weight * run->second.lo};
 }
 

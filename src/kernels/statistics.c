@@ -161,6 +161,22 @@ static void take_given(void *context, int64_t begin, int64_t end) {
   }
 }
 
+static void merge_given(void *context, int64_t begin, int64_t end) {
+  const job *j = context;
+  for (int64_t unit = begin; unit < end; unit++) {
+    norma_moments m = norma_given_moments(j->call, unit);
+    finish_scaled(&j->outputs, unit, &m, 1);
+  }
+}
+
+norma_moments norma_given_moments(const norma_call *call, int64_t unit) {
+  int64_t units = norma_layer_units(call->layer);
+  norma_moments total = {0};
+  for (int64_t s = 0; s < call->given_samples; s++)
+    norma_moments_join(&total, &call->given_moments[s * units + unit]);
+  return total;
+}
+
 void norma_statistics(const norma_call *call, norma_saved *saved, norma_moments *moments) {
   job j = {.call = call, .reduction = norma_reduction_make(call->layer, NORMA_UNITS)};
   const norma_axes *units = &j.reduction.kept;
@@ -170,6 +186,7 @@ void norma_statistics(const norma_call *call, norma_saved *saved, norma_moments 
   norma_unit_outputs_init(&j.outputs, call, saved, moments);
   int64_t elements = norma_layer_unit_elements(call->layer);
   int64_t grain = elements < 4096 ? 4096 / (elements > 0 ? elements : 1) : 1;
-  if (call->given_var.data) norma_parallel(call->threads, j.reduction.columns, grain, 0, take_given, &j);
+  if (call->given_moments) norma_parallel(call->threads, j.reduction.columns, 64, 0, merge_given, &j);
+  else if (call->given_var.data) norma_parallel(call->threads, j.reduction.columns, grain, 0, take_given, &j);
   else norma_parallel(call->threads, j.reduction.columns, grain, norma_pass_bytes(call, 1), measure_units, &j);
 }

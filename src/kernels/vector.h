@@ -124,10 +124,13 @@ void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd
 
 /* ------------------------------------------------------------------------------------ sums of the backward pass --- */
 
-/* run_sums.c: whether the weight changes along the runs of a unit; where it does not, a run is summed without it. */
-bool norma_weight_varies(const norma_call *call);
-/* Sums of dy and dy * xhat become those of q - pivot and q * xhat, q = dy * weight, n elements. */
-void norma_weigh_run(norma_partial *run, double weight, double n, double pivot);
+
+/* Sums of dy - first and dy * xhat become those of q - pivot and q * xhat, q = dy * weight, n elements. */
+void norma_weigh_run(norma_partial *run, double weight, double n, double first, double pivot);
+/* A run as a value; its sums are those before norma_weigh_run. */
+static inline norma_sums norma_sums_of(int64_t count, double first, const norma_partial *run) {
+  return (norma_sums){count, first, run->first.hi, run->first.lo, run->second.hi, run->second.lo};
+}
 /* What dx needs of a unit, from the means of q - pivot and of q * xhat, or from their sums. */
 norma_pair norma_means_about(const norma_call *call, double pivot, norma_pair means);
 norma_pair norma_unit_means(const norma_call *call, double pivot, const norma_partial *total);
