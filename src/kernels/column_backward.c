@@ -7,7 +7,7 @@
 
 typedef struct pass {
   norma_column_plan plan;
-  norma_column_view x, dy, dx, weight, bias;
+  norma_column_view x, dy, dx, after, dsum, dafter, weight, bias;
   const norma_saved *saved;
   norma_pair *means;
   bool varies;         /* the weight changes along a run: with the row */
@@ -42,7 +42,8 @@ static double first_of(const pass *p, int64_t plane, int64_t column) {
   double weight = norma_load_one(NORMA_F32, norma_column_at(&p->weight, plane, 0, 0, column), 0, 1);
   double bias = norma_load_one(NORMA_F32, norma_column_at(&p->bias, plane, 0, 0, column), 0, -0.0);
   const norma_saved *unit = &p->saved[norma_column_unit(&p->plan, plane, column)];
-  return norma_single_dz(call, unit, x, dy, weight, bias);
+  double after = norma_load_one(call->type, norma_column_at(&p->after, plane, 0, 0, column), 0, -0.0);
+  return norma_single_dz(call, unit, x, dy, weight, bias, after);
 }
 
 static double pivot_of(const pass *p, int64_t plane, int64_t column) {
@@ -68,6 +69,7 @@ static const norma_coefs *set_z(const pass *p, int64_t plane, int64_t outer, int
   z->coefs.bias = (const float *)norma_column_at(&p->bias, plane, outer, row, column);
   z->coefs.weight_step = p->weight.column_stride, z->coefs.bias_step = p->bias.column_stride;
   z->coefs.weight_row = p->weight.row_stride, z->coefs.bias_row = p->bias.row_stride;
+  z->coefs.after = norma_column_at(&p->after, plane, outer, row, column), z->coefs.after_row = p->after.row_stride;
   return &z->coefs;
 }
 
@@ -191,6 +193,8 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
   s.weight_row = p->weight.row_stride;
   s.weight_offset = p->plan.call->weight_offset;
   if (!p->keeps) s.z = set_z(p, plane, outer, first, column, n, &z);
+  s.dsum = norma_column_at(&p->dsum, plane, outer, first, column), s.dsum_row = p->dsum.row_stride;
+  s.dafter = norma_column_at(&p->dafter, plane, outer, first, column), s.dafter_row = p->dafter.row_stride;
   norma_rows r = {.rows = rows, .n = n, .x_stride = p->x.row_stride, .dy_stride = p->dy.row_stride};
   r.y_stride = p->dx.row_stride;
   r.x = norma_column_at(&p->x, plane, outer, first, column);
@@ -239,6 +243,9 @@ static void params_from_columns(void *context, int64_t begin, int64_t end) {
   }
 }
 
+/* Whether an array that the call may lack has neighbouring columns as neighbours. */
+static bool is_dense(const norma_column_view *view) { return !view->data || view->column_stride == 1; }
+
 /* Parameters that are columns, units that are rows. */
 bool norma_column_params(const norma_call *call, const norma_saved *saved, void *workspace) {
   pass p = {.saved = saved, .pieces = workspace, .by_row = true};
@@ -249,6 +256,7 @@ bool norma_column_params(const norma_call *call, const norma_saved *saved, void 
       !norma_column_view_make(&p.plan, &call->bias, &p.bias))
     return false;
   if (call->activation && ((p.weight.column_stride | p.bias.column_stride) & ~(int64_t)1)) return false;
+  if (!norma_column_view_make(&p.plan, &call->after, &p.after) || !is_dense(&p.after)) return false;
   norma_operand units = norma_bind_doubles(call->layer, &saved->mean, sizeof *saved / sizeof(double));
   norma_walk rows = norma_walk_make(call->layer, &p.plan.run, &units);
   norma_walk columns = norma_walk_make(call->layer, &p.plan.columns, &units);
@@ -323,11 +331,14 @@ bool norma_column_backward(const norma_call *call, const norma_saved *saved, nor
   if (!norma_column_plan_make(&p.plan, call, &call->dy, NORMA_UNITS)) return false;
   if (!norma_column_view_make(&p.plan, &call->x, &p.x) || !norma_column_view_make(&p.plan, &call->dy, &p.dy) ||
       !norma_column_view_make(&p.plan, &call->dx, &p.dx) ||
+      !norma_column_view_make(&p.plan, &call->after, &p.after) ||
+      !norma_column_view_make(&p.plan, &call->dsum, &p.dsum) ||
+      !norma_column_view_make(&p.plan, &call->dafter, &p.dafter) ||
       !norma_column_view_make(&p.plan, &call->weight, &p.weight) ||
       !norma_column_view_make(&p.plan, &call->bias, &p.bias))
     return false;
-  if ((p.weight.column_stride | p.bias.column_stride) & ~(int64_t)1 || (call->dx.data && p.dx.column_stride != 1))
-    return false;
+  if ((p.weight.column_stride | p.bias.column_stride) & ~(int64_t)1) return false;
+  if (!is_dense(&p.dx) || !is_dense(&p.after) || !is_dense(&p.dsum) || !is_dense(&p.dafter)) return false;
   if (p.varies && p.weight.column_stride != 0) return false;
   p.keeps = norma_keeps_dz(call);
   p.stream = call->dx.data && norma_streams(call) && !p.keeps;

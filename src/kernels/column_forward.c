@@ -6,7 +6,7 @@
 
 typedef struct pass {
   norma_column_plan plan;
-  norma_column_view x, y, weight, bias;
+  norma_column_view x, y, after, weight, bias;
   norma_unit_outputs outputs;
   norma_saved *saved;
   norma_moments *partial; /* [plane][outer][piece of the run][column] */
@@ -83,6 +83,8 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
   coefs.bias_step = p->bias.column_stride;
   coefs.weight_row = p->weight.row_stride;
   coefs.bias_row = p->bias.row_stride;
+  coefs.after = norma_column_at(&p->after, plane, outer, first, column);
+  coefs.after_row = p->after.row_stride;
   norma_rows r = {.rows = rows, .n = n, .x_stride = p->x.row_stride, .y_stride = p->y.row_stride};
   r.x = norma_column_at(&p->x, plane, outer, first, column);
   r.y = norma_column_at(&p->y, plane, outer, first, column);
@@ -180,8 +182,10 @@ bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_mome
   if (!norma_column_plan_make(&p.plan, call, call->y.data ? &call->y : &call->x, NORMA_UNITS)) return false;
   norma_column_plan *plan = &p.plan;
   if (!norma_column_view_make(plan, &call->x, &p.x) || !norma_column_view_make(plan, &call->y, &p.y) ||
-      !norma_column_view_make(plan, &call->weight, &p.weight) || !norma_column_view_make(plan, &call->bias, &p.bias))
+      !norma_column_view_make(plan, &call->weight, &p.weight) || !norma_column_view_make(plan, &call->bias, &p.bias) ||
+      !norma_column_view_make(plan, &call->after, &p.after))
     return false;
+  if (call->after.data && p.after.column_stride != 1) return false;
   if (p.weight.column_stride & ~(int64_t)1 || p.bias.column_stride & ~(int64_t)1) return false;
   norma_unit_outputs_init(&p.outputs, call, saved, moments);
   p.stream = call->y.data && norma_streams(call);

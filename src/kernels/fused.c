@@ -25,9 +25,9 @@ void norma_times_slope(const norma_call *call, const double *z, double *dy, int6
 }
 
 float norma_single_dz(const norma_call *call, const norma_saved *saved, double x, double dy, double weight,
-                      double bias) {
+                      double bias, double after) {
   if (!call->activation) return (float)dy;
-  float z = norma_single_z(saved, (float)x, (float)norma_gamma(call, weight), (float)bias, -0.0f);
+  float z = norma_single_z(saved, (float)x, (float)norma_gamma(call, weight), (float)bias, (float)after);
   return (float)dy * norma_slope_f32(call->activation, z);
 }
 

@@ -202,14 +202,14 @@ void norma_add_residual(norma_call *call);
 void norma_activate(const norma_call *call, double *z, int64_t n);
 void norma_times_slope(const norma_call *call, const double *z, double *dy, int64_t n);
 /* Whether the backward pass keeps dz in dx between the sums and dx itself: an exponential costs more than a store. Not
- * where dx is dy, whose first elements are pivots and looked at again. */
+ * where dx is dy, whose first elements are pivots and looked at again, or dsum. */
 static inline bool norma_keeps_dz(const norma_call *call) {
   return call->activation && call->type == NORMA_F32 && call->dx.data && call->dx.data != call->dy.data &&
-         !call->given_var.data && !call->means_known;
+         call->dx.data != call->dsum.data && !call->given_var.data && !call->means_known;
 }
-/* dz of one element where float32 arithmetic is the definition; a bias that is absent is -0, a weight 1. */
+/* dz of one element where float32 arithmetic is the definition; a bias or after that is absent is -0, a weight 1. */
 float norma_single_dz(const norma_call *call, const norma_saved *saved, double x, double dy, double weight,
-                      double bias);
+                      double bias, double after);
 /* z of n elements, with the bits that norma_apply_forward has; what is absent is NULL. */
 typedef struct norma_affine {
   const double *x, *mean, *mean_lo, *rstd, *scale;

@@ -26,7 +26,7 @@ typedef struct pass {
   const norma_kernels *kernels;
   const norma_saved *saved;
   shape shape;
-  rows_view x, dy, dx;
+  rows_view x, dy, dx, after, dsum, dafter;
   const float *weight, *bias;
   double *pieces;       /* [item][dy or dy xhat][column] */
   double *accumulators; /* [slot][accumulator][dy or dy xhat][column] */
@@ -84,10 +84,13 @@ static bool view_make(const pass *p, const norma_reduction *param, const norma_o
   v->data = operand->data;
   v->size = (int64_t)norma_type_size(operand->type);
   v->stride = run.count ? run.stride[0] : 0;
+  if (!operand->data) return true;
   return run.count <= 1 && (row.count == 0 || (row.count == 1 && row.stride[0] == 1));
 }
 
+/* NULL where there is no such array. */
 static char *row_at(const pass *p, const rows_view *v, int64_t run, int64_t row) {
+  if (!v->data) return NULL;
   int64_t at = norma_walk_offset(&v->outer, run / p->shape.middle) +
                norma_walk_offset(&v->middle, run % p->shape.middle) + row * v->stride;
   return v->data + at * v->size;
@@ -104,12 +107,13 @@ typedef struct tile {
   int rows;
 } tile;
 
-static void set_z(const pass *p, const norma_saved *saved, tile *t) {
+static void set_z(const pass *p, const norma_saved *saved, const char *after, tile *t) {
   for (int r = 0; r < t->rows; r++) norma_coefs_set(&saved[r], &t->hi[r], &t->lo[r], &t->rstd[r]);
   t->z = norma_coefs_make(p->call, t->hi, t->lo, t->rstd, saved);
   t->z.unit_row = 1;
   t->z.weight = p->weight, t->z.bias = p->bias;
   t->z.weight_step = t->z.bias_step = 1;
+  t->z.after = after, t->z.after_row = p->after.stride;
   t->in.z = &t->z;
 }
 
@@ -120,7 +124,8 @@ static void fill_tile(const pass *p, int64_t run, int64_t row, tile *t) {
   double bias = p->bias ? p->bias[0] : -0.0;
   t->in.z = NULL;
   t->in.keeps = p->keeps;
-  if (p->call->activation) set_z(p, saved, t);
+  const char *after = row_at(p, &p->after, run, row);
+  if (p->call->activation) set_z(p, saved, after, t);
   t->in.weight = p->weight;
   t->in.weight_offset = p->call->weight_offset;
   t->in.dy_ahead = row + NORMA_QUARTER < p->shape.run ? NORMA_QUARTER * p->dy.stride : 0;
@@ -130,7 +135,9 @@ static void fill_tile(const pass *p, int64_t run, int64_t row, tile *t) {
     t->in.mean[r] = saved[r].mean, t->in.mean_lo[r] = saved[r].mean_lo, t->in.rstd[r] = saved[r].rstd;
     double x_first = norma_load_one(p->call->type, t->in.x[r], 0, 0);
     double dy_first = norma_load_one(p->call->type, t->in.dy[r], 0, 0);
-    t->in.pivot[r] = norma_single_dz(p->call, &saved[r], x_first, dy_first, weight, bias) * gamma;
+    double after_first =
+        norma_load_one(p->call->type, after ? after + r * p->after.stride * p->after.size : NULL, 0, -0.0);
+    t->in.pivot[r] = norma_single_dz(p->call, &saved[r], x_first, dy_first, weight, bias, after_first) * gamma;
   }
 }
 
@@ -158,6 +165,8 @@ static void write_tile(const pass *p, const tile *t, int64_t run, int64_t row) {
   s.weight = p->weight;
   s.weight_step = 1;
   s.weight_offset = p->call->weight_offset;
+  s.dsum = row_at(p, &p->dsum, run, row), s.dsum_row = p->dsum.stride;
+  s.dafter = row_at(p, &p->dafter, run, row), s.dafter_row = p->dafter.stride;
   norma_rows rows = {.x = t->in.x[0], .dy = t->in.dy[0], .y = row_at(p, &p->dx, run, row), .rows = t->rows};
   rows.n = p->shape.width;
   rows.x_stride = p->x.stride, rows.dy_stride = p->dy.stride, rows.y_stride = p->dx.stride;
@@ -255,7 +264,8 @@ bool norma_layer_backward(const norma_call *call, const norma_saved *saved, void
   if (!find_shape(call->layer, &p.shape)) return false;
   norma_reduction_init(&param, call->layer, NORMA_PARAMS);
   if (!view_make(&p, &param, &call->x, &p.x) || !view_make(&p, &param, &call->dy, &p.dy) ||
-      !view_make(&p, &param, &call->dx, &p.dx))
+      !view_make(&p, &param, &call->dx, &p.dx) || !view_make(&p, &param, &call->after, &p.after) ||
+      !view_make(&p, &param, &call->dsum, &p.dsum) || !view_make(&p, &param, &call->dafter, &p.dafter))
     return false;
   norma_walk weight = norma_walk_make(call->layer, &param.kept, &call->weight);
   norma_walk bias = norma_walk_make(call->layer, &param.kept, &call->bias);

@@ -9,7 +9,7 @@ bool norma_streams(const norma_call *call) {
 }
 
 void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace) {
-  if (norma_is_single(call) && !call->after.data) {
+  if (norma_is_single(call)) {
     if (norma_row_forward(call, saved, moments) || norma_column_forward(call, saved, moments, workspace)) return;
   }
   norma_statistics(call, saved, moments);
@@ -31,7 +31,7 @@ size_t norma_backward_scratch(const norma_layer *layer) {
 }
 
 void norma_backward_pass(const norma_call *call, const norma_saved *saved, norma_pair *means, void *workspace) {
-  bool in_vectors = norma_is_single(call) && !call->after.data && !call->dafter.data && !call->dsum.data;
+  bool in_vectors = norma_is_single(call) && (call->dx.data || !call->dafter.data);
   if (in_vectors && norma_layer_backward(call, saved, workspace)) return;
   if (in_vectors && norma_row_backward(call, saved, means, workspace)) return;
   if (in_vectors && norma_column_backward(call, saved, means, workspace)) return;

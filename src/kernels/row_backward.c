@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-enum { X, DY, DX, WEIGHT, BIAS };
+enum { X, DY, DX, AFTER, DSUM, DAFTER, WEIGHT, BIAS };
 
 typedef struct pass {
   norma_row_plan plan;
@@ -50,12 +50,14 @@ static const norma_coefs *set_z(const pass *b, int64_t unit, int64_t o, int64_t 
   z->coefs.weight = (const float *)norma_row_start(p, WEIGHT, unit, o, m);
   z->coefs.bias = (const float *)norma_row_start(p, BIAS, unit, o, m);
   z->coefs.weight_step = p->step[WEIGHT], z->coefs.bias_step = p->step[BIAS];
+  z->coefs.after = norma_row_start(p, AFTER, unit, o, m);
   return &z->coefs;
 }
 
-static void advance_z(run_z *z, int64_t n) {
+static void advance_z(run_z *z, int64_t n, int64_t size) {
   if (z->coefs.weight) z->coefs.weight += n * z->coefs.weight_step;
   if (z->coefs.bias) z->coefs.bias += n * z->coefs.bias_step;
+  if (z->coefs.after) z->coefs.after = (const char *)z->coefs.after + n * size;
 }
 
 /* The two sums of a run, for the parameters as they are and for the unit. */
@@ -83,6 +85,8 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
     row.x = norma_row_start(p, X, written, o, m), row.dy = norma_row_start(p, DY, written, o, m);
     row.y = (char *)norma_row_start(p, DX, written, o, m);
     slopes = slopes_of(b, written, norma_row_start(p, WEIGHT, written, o, m));
+    slopes.dsum = norma_row_start(p, DSUM, written, o, m);
+    slopes.dafter = (char *)norma_row_start(p, DAFTER, written, o, m);
     if (b->keeps) row.dy = row.y;
     else slopes.z = set_z(b, written, o, m, &z);
   }
@@ -102,14 +106,16 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
       row.x = (const char *)row.x + row.n * p->size, row.dy = (const char *)row.dy + row.n * p->size;
       row.y = (char *)row.y + row.n * p->size;
       if (slopes.weight) slopes.weight += row.n * slopes.weight_step;
-      if (slopes.z) advance_z(&z, row.n);
+      if (slopes.dsum) slopes.dsum = (const char *)slopes.dsum + row.n * p->size;
+      if (slopes.dafter) slopes.dafter = (char *)slopes.dafter + row.n * p->size;
+      if (slopes.z) advance_z(&z, row.n, p->size);
     }
     if (!ahead.x) continue;
     norma_sum_add(&run[0], (norma_sum){ahead.sum[0], 0});
     norma_sum_add(&run[1], (norma_sum){ahead.sum[1], 0});
     ahead.x = (const char *)ahead.x + row.n * p->size, ahead.dy = (const char *)ahead.dy + row.n * p->size;
     if (ahead.slopes.weight) ahead.slopes.weight += row.n * ahead.slopes.weight_step;
-    if (ahead.slopes.z) advance_z(&next_z, row.n);
+    if (ahead.slopes.z) advance_z(&next_z, row.n, p->size);
     if (ahead.slopes.dz) ahead.slopes.dz += row.n;
   }
   if (measured >= 0) add_run(b, measured, o, m, run, next_weight, s, into);
@@ -120,10 +126,11 @@ static void start_unit(const pass *b, int64_t unit, summer *s) {
   s->total = (norma_partial){0};
   norma_type type = p->call->type;
   const char *weight = norma_row_start(p, WEIGHT, unit, 0, 0), *bias = norma_row_start(p, BIAS, unit, 0, 0);
+  double after = norma_load_one(type, norma_row_start(p, AFTER, unit, 0, 0), 0, -0.0);
   double x = norma_load_one(type, norma_row_start(p, X, unit, 0, 0), 0, 0);
   double dy = norma_load_one(type, norma_row_start(p, DY, unit, 0, 0), 0, 0);
   s->first = norma_single_dz(p->call, &b->saved[unit], x, dy, norma_load_one(NORMA_F32, weight, 0, 1),
-                             norma_load_one(NORMA_F32, bias, 0, -0.0));
+                             norma_load_one(NORMA_F32, bias, 0, -0.0), after);
   s->pivot = weight_at(p, weight) * s->first;
 }
 
@@ -186,12 +193,15 @@ static norma_slopes batch_slopes(const pass *b, batch *t, int64_t o, int64_t m) 
   s.weight_step = b->varies ? 1 : 0;
   s.weight_row = norma_row_step(p, WEIGHT);
   s.weight_offset = p->call->weight_offset;
+  s.dsum = norma_row_start(p, DSUM, t->first, o, m), s.dsum_row = norma_row_step(p, DSUM);
+  s.dafter = (char *)norma_row_start(p, DAFTER, t->first, o, m), s.dafter_row = norma_row_step(p, DAFTER);
   if (!p->call->activation) return s;
   t->z = norma_coefs_make(p->call, t->hi, t->lo, t->z_rstd, b->saved + t->first);
   t->z.unit_row = 1;
   t->z.weight = s.weight, t->z.bias = (const float *)norma_row_start(p, BIAS, t->first, o, m);
   t->z.weight_step = p->step[WEIGHT], t->z.bias_step = p->step[BIAS];
   t->z.weight_row = s.weight_row, t->z.bias_row = norma_row_step(p, BIAS);
+  t->z.after = norma_row_start(p, AFTER, t->first, o, m), t->z.after_row = norma_row_step(p, AFTER);
   s.z = &t->z;
   return s;
 }
@@ -274,8 +284,9 @@ bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_
   b.varies = norma_weight_varies(call);
   b.runs.at = NULL;
   b.keeps = norma_keeps_dz(call);
-  const norma_operand *const arrays[] = {&call->x, &call->dy, &call->dx, &call->weight, &call->bias};
-  if (!norma_row_plan_make(&b.plan, call, arrays, 3, 2)) return false;
+  const norma_operand *const arrays[] = {&call->x,    &call->dy,     &call->dx,     &call->after,
+                                         &call->dsum, &call->dafter, &call->weight, &call->bias};
+  if (!norma_row_plan_make(&b.plan, call, arrays, 6, 2)) return false;
   if (call->weight.data && b.plan.step[WEIGHT] != (b.varies ? 1 : 0)) return false;
   b.plan.stream = call->dx.data && norma_streams(call) && !b.keeps;
   bool params = call->dweight.data || call->dbias.data, together = norma_runs_agree(call->layer) && !call->means_known;

@@ -5,7 +5,7 @@
 #include <math.h>
 
 /* The arrays of the pass, as views of its reduction. */
-enum { X, Y, WEIGHT, BIAS };
+enum { X, Y, AFTER, WEIGHT, BIAS };
 
 typedef struct pass {
   norma_row_plan plan;
@@ -59,6 +59,7 @@ static void forward_run(const pass *f, int64_t written, const writer *w, int64_t
     c.bias = (const float *)norma_row_start(p, BIAS, written, o, m);
     c.weight_step = p->step[WEIGHT];
     c.bias_step = p->step[BIAS];
+    c.after = norma_row_start(p, AFTER, written, o, m);
   }
   if (measured >= 0) next = norma_row_start(p, X, measured, o, m);
   for (int64_t i = 0; i < p->run; i += NORMA_STRETCH) {
@@ -70,6 +71,7 @@ static void forward_run(const pass *f, int64_t written, const writer *w, int64_t
       p->kernels->forward(p->call->type, &c, &row, p->stream, next ? &ahead : NULL);
       if (c.weight) c.weight += n * c.weight_step;
       if (c.bias) c.bias += n * c.bias_step;
+      if (c.after) c.after = (const char *)c.after + n * p->size;
     } else {
       p->kernels->moments(p->call->type, ahead.x, n, ahead.pivot, ahead.sum);
     }
@@ -148,11 +150,13 @@ static void write_batch(const pass *f, batch *b) {
   for (int i = 0; i < b->count; i++) norma_coefs_set(&f->saved[b->first + i], &b->hi[i], &b->lo[i], &b->rstd[i]);
   c.weight_step = p->step[WEIGHT], c.bias_step = p->step[BIAS];
   c.weight_row = norma_row_step(p, WEIGHT), c.bias_row = norma_row_step(p, BIAS);
+  c.after_row = norma_row_step(p, AFTER);
   for (int64_t o = 0; o < p->outer; o++) {
     for (int64_t m = 0; m < p->middle; m++) {
       norma_rows rows = batch_rows(p, b, o, m);
       c.weight = (const float *)norma_row_start(p, WEIGHT, b->first, o, m);
       c.bias = (const float *)norma_row_start(p, BIAS, b->first, o, m);
+      c.after = norma_row_start(p, AFTER, b->first, o, m);
       rows.x_ahead = b->first + 2 * b->count <= p->r.columns ? b->count * rows.x_stride : 0; /* the next batch */
       p->kernels->forward(p->call->type, &c, &rows, p->stream, NULL);
     }
@@ -200,8 +204,8 @@ static void forward_units(void *context, int64_t begin, int64_t end) {
 bool norma_row_forward(const norma_call *call, norma_saved *saved, norma_moments *moments) {
   pass f;
   f.saved = saved;
-  const norma_operand *const arrays[] = {&call->x, &call->y, &call->weight, &call->bias};
-  if (!norma_row_plan_make(&f.plan, call, arrays, 2, 2)) return false;
+  const norma_operand *const arrays[] = {&call->x, &call->y, &call->after, &call->weight, &call->bias};
+  if (!norma_row_plan_make(&f.plan, call, arrays, 3, 2)) return false;
   norma_unit_outputs_init(&f.outputs, call, saved, moments);
   f.plan.stream = call->y.data && norma_streams(call);
   if (f.plan.given) norma_statistics(call, saved, moments);

@@ -14,7 +14,7 @@ typedef struct pass {
 } pass;
 
 /* The arrays of the pass, as views of its reduction; UNITS are norma_saved. */
-enum { X, DY, WEIGHT, BIAS, UNITS };
+enum { X, DY, AFTER, WEIGHT, BIAS, UNITS };
 
 /* What is known of the elements of a stretch. */
 typedef struct stretch {
@@ -56,12 +56,15 @@ static void sum_item(const pass *p, int64_t item) {
   z.unit_step = 1;
   norma_slopes slopes = {.mean = s.mean, .mean_lo = s.mean_lo, .rstd = s.rstd, .unit_step = 1};
   if (z.activation) slopes.z = &z;
+  int64_t after_start = offset_of(p, AFTER, outer, middle) + first;
   int64_t x_start = offset_of(p, X, outer, middle) + first, dy_start = offset_of(p, DY, outer, middle) + first;
   for (int64_t param = 0; param < p->r.columns; param++) {
     double sum[2];
     const char *x = p->r.view[X].run.data + (x_start + norma_walk_offset(&p->r.view[X].kept, param)) * size;
     const char *dy = p->r.view[DY].run.data + (dy_start + norma_walk_offset(&p->r.view[DY].kept, param)) * size;
     z.weight = param_at(p, WEIGHT, param), z.bias = param_at(p, BIAS, param);
+    if (p->r.view[AFTER].run.data)
+      z.after = p->r.view[AFTER].run.data + (after_start + norma_walk_offset(&p->r.view[AFTER].kept, param)) * size;
     p->kernels->gradients(p->call->type, &slopes, x, dy, n, 0, sum);
     if (s.bad) sum[0] = sum[1] = NAN;
     p->pieces[item * p->r.columns + param] = (norma_partial_sums){{sum[0], 0}, {sum[1], 0}};
@@ -112,13 +115,14 @@ static bool is_row(const norma_walk *run) { return run->count == 1 && run->strid
 bool norma_row_params(const norma_call *call, const norma_saved *saved, void *workspace) {
   pass p = {.call = call, .kernels = norma_kernels_best(), .saved = saved, .pieces = workspace};
   norma_operand units = norma_bind_doubles(call->layer, &saved->mean, sizeof *saved / sizeof(double));
-  const norma_operand *const arrays[] = {&call->x, &call->dy, &call->weight, &call->bias, &units};
+  const norma_operand *const arrays[] = {&call->x, &call->dy, &call->after, &call->weight, &call->bias, &units};
   norma_reduction_init(&p.r, call->layer, NORMA_PARAMS);
   for (int v = X; v <= UNITS; v++) norma_reduction_view(&p.r, arrays[v]);
   p.outer = norma_axes_length(call->layer, &p.r.outer);
   p.middle = norma_axes_length(call->layer, &p.r.middle);
   p.run = norma_axes_length(call->layer, &p.r.run);
   if (p.r.stretch != NORMA_ACROSS || !is_row(&p.r.view[X].run) || !is_row(&p.r.view[DY].run)) return false;
+  if (call->after.data && !is_row(&p.r.view[AFTER].run)) return false;
   if (!is_shared(&p.r.view[UNITS].kept)) return false;
   p.stretches = (p.run + p.r.stretch - 1) / p.r.stretch;
   int64_t runs = p.outer * p.middle;

@@ -188,12 +188,25 @@ static NORMA_TARGET __attribute__((noinline)) void activate_group(norma_activati
   if (activation == NORMA_GELU_TANH) NORMA_ACTIVATE(gelu_tanh, z);
 }
 
+/* What is added last to n <= 64 elements from `at` on, as float32; NULL if there is nothing. */
+NORMA_INLINE const float *load_after(norma_type type, const norma_coefs *c, int64_t at, int64_t n, float *room) {
+  if (!c->after) return NULL;
+  return n == NORMA_GROUP ? load_group(type, c->after, at, room) : load_few(type, c->after, at, n, room);
+}
+
+/* z of a group gets it; all 64 of them are looked at. */
+NORMA_INLINE wide add_after(const float *after, int64_t n, float *z, wide bad) {
+  for (int64_t i = 0; i < n; i++) z[i] += after[i];
+  for (int i = 0; i < NORMA_GROUP; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(z + i));
+  return bad;
+}
+
 /* The last n < 64 elements. */
 NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shared_coefs *shared, bool units,
                                bool weights, bool biases, int64_t first, const void *x, int64_t n, sink *out) {
   coef_room room;
-  NORMA_ALIGNED float in[NORMA_GROUP], last[NORMA_QUARTER], y[NORMA_GROUP] = {0};
-  const float *from = load_few(type, x, first, n, in);
+  NORMA_ALIGNED float in[NORMA_GROUP], last[NORMA_QUARTER], after_room[NORMA_GROUP], y[NORMA_GROUP] = {0};
+  const float *from = load_few(type, x, first, n, in), *after = load_after(type, c, first, n, after_room);
   wide bad = wide_set(0);
   int64_t i = 0;
   for (; i + NORMA_QUARTER <= n; i += NORMA_QUARTER)
@@ -206,7 +219,8 @@ NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shar
     for (int k = 0; k < NORMA_QUARTER; k++) last[k] = k < n ? from[k] : 0;
     bad = forward_quarter(&padded, shared, units, weights, biases, 0, last, y, bad);
   }
-  if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, first, from, y, n);
+  if (after) bad = add_after(after, n, y, bad);
+  if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, first, from, after, y, n);
   if (c->activation) activate_group(c->activation, y);
   store_group(type, out, y, n);
 }
@@ -214,7 +228,7 @@ NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shar
 /* A row, its variant given by constants: what has a coefficient for each element, whether another row is measured. */
 NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
                               const void *x, int64_t n, sink *out, norma_ahead *ahead, int64_t x_ahead) {
-  NORMA_ALIGNED float in[NORMA_GROUP], in_ahead[NORMA_GROUP], result[NORMA_GROUP];
+  NORMA_ALIGNED float in[NORMA_GROUP], in_ahead[NORMA_GROUP], after_room[NORMA_GROUP], result[NORMA_GROUP];
   two_sums s = {quad_set(0), quad_set(0)};
   quad pivot = quad_set(ahead ? ahead->pivot : 0);
   const shared_coefs shared = coefs_share(c, units);
@@ -226,13 +240,14 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
       moments_group(load_group(type, ahead->x, i, in_ahead), pivot, &s);
     }
     if (x_ahead) prefetch_group(type, x, i + x_ahead);
-    const float *from = load_group(type, x, i, in);
-    float *to = direct && from != (const float *)out->to ? (float *)out->to : result;
+    const float *from = load_group(type, x, i, in), *after = load_after(type, c, i, NORMA_GROUP, after_room);
+    float *to = direct && from != (const float *)out->to && !after ? (float *)out->to : result;
     wide bad = wide_set(0);
   NORMA_UNROLL(4)
     for (int k = 0; k < NORMA_GROUP; k += NORMA_QUARTER)
       bad = forward_quarter(c, &shared, units, weights, biases, i + k, from + k, to + k, bad);
-    if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, i, from, to, NORMA_GROUP);
+    if (after) bad = add_after(after, NORMA_GROUP, to, bad);
+    if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, i, from, after, to, NORMA_GROUP);
     if (c->activation) activate_group(c->activation, to);
     if (to == result) store_group(type, out, result, NORMA_GROUP);
     else out->to += sizeof result;
@@ -245,19 +260,20 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
   if (ahead) sums_end(&s, ahead->sum);
 }
 
-/* Before row r: rows without a gap are one stream. */
-NORMA_INLINE void sink_row(sink *out, norma_type type, const norma_rows *rows, int64_t r, bool stream) {
-  if (r > 0 && rows->y_stride == rows->n) return;
+/* Before row r of n elements, `stride` apart: rows without a gap are one stream. */
+NORMA_INLINE void sink_row(sink *out, norma_type type, void *to, int64_t stride, int64_t n, int64_t r, bool stream) {
+  if (r > 0 && stride == n) return;
   if (r > 0) sink_close(out);
-  sink_open(out, (char *)rows->y + r * rows->y_stride * (type == NORMA_F32 ? 4 : 2), stream);
+  sink_open(out, (char *)to + r * stride * (type == NORMA_F32 ? 4 : 2), stream);
 }
 
 /* Of the row so many rows further. */
-NORMA_INLINE void coefs_forward(norma_coefs *c, int64_t rows) {
+NORMA_INLINE void coefs_forward(norma_type type, norma_coefs *c, int64_t rows) {
   int64_t units = rows * c->unit_row;
   c->hi += units, c->lo += units, c->rstd += units, c->saved += units;
   if (c->weight) c->weight += rows * c->weight_row;
   if (c->bias) c->bias += rows * c->bias_row;
+  if (c->after) c->after = (const char *)c->after + rows * c->after_row * (type == NORMA_F32 ? 4 : 2);
 }
 
 NORMA_INLINE void forward_rows(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
@@ -266,10 +282,10 @@ NORMA_INLINE void forward_rows(norma_type type, const norma_coefs *c, bool units
   norma_coefs here = *c;
   int64_t size = type == NORMA_F32 ? 4 : 2;
   for (int64_t r = 0; r < rows->rows; r++) {
-    sink_row(&out, type, rows, r, stream);
+    sink_row(&out, type, rows->y, rows->y_stride, rows->n, r, stream);
     forward_row(type, &here, units, weights, biases, (const char *)rows->x + r * rows->x_stride * size, rows->n, &out,
                 ahead, rows->x_ahead);
-    coefs_forward(&here, 1);
+    coefs_forward(type, &here, 1);
   }
   sink_close(&out);
 }

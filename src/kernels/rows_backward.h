@@ -27,8 +27,9 @@ NORMA_INLINE void spread(float *to, const float *from, int64_t step, int64_t at,
 }
 
 /* z of n elements, as forward_quarter has it, and zeros up to the end of the group. */
-NORMA_INLINE void z_group(const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
+NORMA_INLINE void z_group(norma_type type, const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
   NORMA_ALIGNED float hi[NORMA_GROUP], lo[NORMA_GROUP], rstd[NORMA_GROUP], weight[NORMA_GROUP], bias[NORMA_GROUP];
+  NORMA_ALIGNED float after_room[NORMA_GROUP];
   wide bad = wide_set(0);
   spread(hi, c->hi, c->unit_step, at, n, 0);
   spread(lo, c->lo, c->unit_step, at, n, 0);
@@ -38,15 +39,17 @@ NORMA_INLINE void z_group(const norma_coefs *c, int64_t at, const float *x, int6
   float offset = c->weight ? c->weight_offset : 0;
   for (int64_t i = 0; i < n; i++) z[i] = (((x[i] - hi[i]) - lo[i]) * rstd[i]) * (weight[i] + offset) + bias[i];
   for (int64_t i = n; i < NORMA_GROUP; i++) z[i] = 0;
-  for (int i = 0; i < NORMA_GROUP; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(z + i));
-  if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, at, x, z, n);
+  const float *after = load_after(type, c, at, n, after_room);
+  bad = add_after(after, after ? n : 0, z, bad);
+  if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, at, x, after, z, n);
 }
 
 /* dz = dy times the slope at z, rounded to float32; n <= 64 elements, and zeros up to the end of their quarter. */
-static NORMA_TARGET __attribute__((noinline)) const float *dz_group(const norma_coefs *c, int64_t at, const float *x,
-                                                                    const float *dy, int64_t n, float *dz) {
+static NORMA_TARGET __attribute__((noinline)) const float *dz_group(norma_type type, const norma_coefs *c, int64_t at,
+                                                                    const float *x, const float *dy, int64_t n,
+                                                                    float *dz) {
   NORMA_ALIGNED float z[NORMA_GROUP], e[NORMA_GROUP];
-  z_group(c, at, x, n, z);
+  z_group(type, c, at, x, n, z);
   if (c->activation == NORMA_RELU)
     for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_relu_grad_f32(z[i]);
   if (c->activation == NORMA_SILU) NORMA_ACTIVATE(silu_grad, z);
@@ -102,7 +105,7 @@ NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, bool u
   bool whole = n == NORMA_GROUP;
   const float *xs = whole ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
   const float *dys = whole ? load_group(type, dy, at, dy_room) : load_few(type, dy, at, n, dy_room);
-  if (c->z) dys = dz_group(c->z, at, xs, dys, n, dz_room);
+  if (c->z) dys = dz_group(type, c->z, at, xs, dys, n, dz_room);
   if (c->z && c->dz) memcpy(c->dz + at, dys, (size_t)n * sizeof *dys);
   if (whole) gradients_group(c, units, weights, at, xs, dys, quad_set(pivot), s);
   else gradients_rest(c, units, weights, at, xs, dys, n, pivot, s);
@@ -126,11 +129,12 @@ static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slop
 }
 
 /* Of the next row's unit. */
-NORMA_INLINE void slopes_next(norma_slopes *s) {
+NORMA_INLINE void slopes_next(norma_type type, norma_slopes *s) {
   s->mean += s->unit_row, s->mean_lo += s->unit_row, s->rstd += s->unit_row;
   if (s->q) s->q += s->unit_row, s->q_xhat += s->unit_row;
   if (s->weight) s->weight += s->weight_row;
   if (s->dz) s->dz += s->dz_row;
+  if (s->dsum) s->dsum = (const char *)s->dsum + s->dsum_row * (type == NORMA_F32 ? 4 : 2);
 }
 
 NORMA_INLINE void gradients_rows(norma_type type, const norma_slopes *c, bool weights, const norma_rows *rows,
@@ -142,8 +146,8 @@ NORMA_INLINE void gradients_rows(norma_type type, const norma_slopes *c, bool we
   for (int64_t r = 0; r < rows->rows; r++) {
     gradients_row(type, &here, false, weights, (const char *)rows->x + r * rows->x_stride * size,
                   (const char *)rows->dy + r * rows->dy_stride * size, rows->n, pivot[r], sum + 2 * r);
-    slopes_next(&here);
-    if (here.z) coefs_forward(&z, 1);
+    slopes_next(type, &here);
+    if (here.z) coefs_forward(type, &z, 1);
   }
 }
 
@@ -168,9 +172,10 @@ NORMA_INLINE shared_slopes slopes_share(const norma_slopes *c) {
   return s;
 }
 
-/* dx of elements i .. i + 3 of a group that starts at element `at`, before it is rounded; `given`: statistics are. */
+/* dx of elements i .. i + 3 of a group that starts at element `at`, before it is rounded; `given`: statistics are.
+ * dsum is NULL where nothing is added. */
 NORMA_INLINE quad backward_quad(const norma_slopes *c, shared_slopes s, bool given, bool units, bool weights,
-                                int64_t at, int i, const float *x, const float *dy) {
+                                int64_t at, int i, const float *x, const float *dy, const float *dsum) {
   int64_t u = at + i;
   if (units) s.rstd = quad_load(c->rstd + u);
   quad q = quad_mul(quad_floats(dy + i), weights ? quad_weights(c, u) : s.weight);
@@ -180,87 +185,104 @@ NORMA_INLINE quad backward_quad(const norma_slopes *c, shared_slopes s, bool giv
     quad xhat = quad_xhat(quad_floats(x + i), s.mean, s.mean_lo, s.rstd);
     q = quad_sub(quad_sub(q, s.q), quad_mul(xhat, s.q_xhat));
   }
-  return quad_mul(q, s.rstd);
+  q = quad_mul(q, s.rstd);
+  return dsum ? quad_add(q, quad_floats(dsum + i)) : q;
 }
 
 NORMA_INLINE void backward_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
-                                 const float *dy, float *dx) {
+                                 const float *dy, const float *dsum, float *dx) {
   const shared_slopes s = slopes_share(c);
   const bool given = !c->q;
   wide bad = wide_set(0);
   quad v[4];
   NORMA_UNROLL(16)
   for (int i = 0; i < NORMA_GROUP; i += 4) {
-    v[i / 4 % 4] = backward_quad(c, s, given, units, weights, at, i, x, dy);
+    v[i / 4 % 4] = backward_quad(c, s, given, units, weights, at, i, x, dy, dsum);
     if (i % 16 == 12) bad = quads_narrow(dx + i - 12, v[0], v[1], v[2], v[3], bad);
   }
   canonical(bad, dx, NORMA_GROUP);
 }
 
 NORMA_INLINE void backward_rest(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
-                                const float *dy, int64_t n, float *dx) {
+                                const float *dy, const float *dsum, int64_t n, float *dx) {
   const shared_slopes s = slopes_share(c);
   int i = 0;
-  for (; i + 4 <= n; i += 4) quad_narrow(dx + i, backward_quad(c, s, !c->q, units, weights, at, i, x, dy));
+  for (; i + 4 <= n; i += 4) quad_narrow(dx + i, backward_quad(c, s, !c->q, units, weights, at, i, x, dy, dsum));
   for (; i < n; i++) {
     int64_t u = (at + i) * c->unit_step;
     double q = (double)dy[i] * one_weight(c, at + i);
     if (c->q) q = (q - c->q[u]) - ((((double)x[i] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]) * c->q_xhat[u];
-    dx[i] = (float)(q * c->rstd[u]);
+    q *= c->rstd[u];
+    dx[i] = (float)(dsum ? q + (double)dsum[i] : q);
   }
   canonical(wide_set(NAN), dx, n);
 }
 
+/* dz, as what is written: NaN is canonical. */
+NORMA_INLINE void put_dafter(norma_type type, const float *dz, int64_t n, sink *dafter) {
+  NORMA_ALIGNED float result[NORMA_GROUP] = {0};
+  wide bad = wide_set(0);
+  memcpy(result, dz, (size_t)n * sizeof *dz);
+  for (int i = 0; i < NORMA_GROUP; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(result + i));
+  canonical(bad, result, n);
+  store_group(type, dafter, result, n);
+}
+
+/* dafter: NULL where it is not wanted. */
 NORMA_INLINE void backward_piece(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
-                                 const void *dy, int64_t at, int64_t n, sink *out) {
-  NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP], result[NORMA_GROUP];
+                                 const void *dy, int64_t at, int64_t n, sink *out, sink *dafter) {
+  NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP], dsum_room[NORMA_GROUP];
+  NORMA_ALIGNED float result[NORMA_GROUP];
   bool whole = n == NORMA_GROUP;
   const float *xs = whole ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
-  const float *dys = whole ? load_group(type, dy, at, dy_room) : load_few(type, dy, at, n, dy_room);
-  if (c->z) dys = dz_group(c->z, at, xs, dys, n, dz_room);
-  if (whole) backward_group(c, units, weights, at, xs, dys, result);
-  else backward_rest(c, units, weights, at, xs, dys, n, result);
+  const float *dys = whole ? load_group(type, dy, at, dy_room) : load_few(type, dy, at, n, dy_room), *dsum = NULL;
+  if (c->z) dys = dz_group(type, c->z, at, xs, dys, n, dz_room);
+  if (c->dsum) dsum = whole ? load_group(type, c->dsum, at, dsum_room) : load_few(type, c->dsum, at, n, dsum_room);
+  if (whole && dsum) backward_group(c, units, weights, at, xs, dys, dsum, result);
+  else if (whole) backward_group(c, units, weights, at, xs, dys, NULL, result);
+  else backward_rest(c, units, weights, at, xs, dys, dsum, n, result);
+  if (dafter) put_dafter(type, dys, n, dafter); /* may be dy */
   store_group(type, out, result, n);
 }
 
-NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
-                               const void *dy, int64_t n, sink *out, norma_ahead *ahead, int64_t x_ahead,
-                               int64_t dy_ahead) {
+NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool units, bool weights, const norma_rows *rows,
+                               int64_t r, sink *out, sink *dafter, norma_ahead *ahead) {
+  int64_t size = type == NORMA_F32 ? 4 : 2, n = rows->n, i = 0;
+  const char *x = (const char *)rows->x + r * rows->x_stride * size;
+  const char *dy = (const char *)rows->dy + r * rows->dy_stride * size;
   two_sums s = {quad_set(0), quad_set(0)};
-  int64_t i = 0;
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
     if (ahead) {
       prefetch_group(type, ahead->x, i + 8 * NORMA_GROUP);
       prefetch_group(type, ahead->dy, i + 8 * NORMA_GROUP);
       gradients_piece(type, &ahead->slopes, false, weights, ahead->x, ahead->dy, i, NORMA_GROUP, ahead->pivot, &s);
     }
-    if (x_ahead) prefetch_group(type, x, i + x_ahead);
-    if (dy_ahead) prefetch_group(type, dy, i + dy_ahead);
-    backward_piece(type, c, units, weights, x, dy, i, NORMA_GROUP, out);
+    if (rows->x_ahead) prefetch_group(type, x, i + rows->x_ahead);
+    if (rows->dy_ahead) prefetch_group(type, dy, i + rows->dy_ahead);
+    backward_piece(type, c, units, weights, x, dy, i, NORMA_GROUP, out, dafter);
   }
   if (i < n) {
     if (ahead) gradients_piece(type, &ahead->slopes, false, weights, ahead->x, ahead->dy, i, n - i, ahead->pivot, &s);
-    backward_piece(type, c, units, weights, x, dy, i, n - i, out);
+    backward_piece(type, c, units, weights, x, dy, i, n - i, out, dafter);
   }
   if (ahead) sums_end(&s, ahead->sum);
 }
 
 NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool units, bool weights,
                                 const norma_rows *rows, bool stream, norma_ahead *ahead) {
-  sink out;
+  sink out, dafter;
   norma_slopes here = *c;
   norma_coefs z;
   if (c->z) z = *c->z, here.z = &z;
-  int64_t size = type == NORMA_F32 ? 4 : 2;
   for (int64_t r = 0; r < rows->rows; r++) {
-    sink_row(&out, type, rows, r, stream);
-    backward_row(type, &here, units, weights, (const char *)rows->x + r * rows->x_stride * size,
-                 (const char *)rows->dy + r * rows->dy_stride * size, rows->n, &out, ahead,
-                 rows->x_ahead, rows->dy_ahead);
-    slopes_next(&here);
-    if (here.z) coefs_forward(&z, 1);
+    sink_row(&out, type, rows->y, rows->y_stride, rows->n, r, stream);
+    if (c->dafter) sink_row(&dafter, type, c->dafter, c->dafter_row, rows->n, r, stream);
+    backward_row(type, &here, units, weights, rows, r, &out, c->dafter ? &dafter : NULL, ahead);
+    slopes_next(type, &here);
+    if (here.z) coefs_forward(type, &z, 1);
   }
   sink_close(&out);
+  if (c->dafter) sink_close(&dafter);
 }
 
 static NORMA_TARGET void row_backward(norma_type type, const norma_slopes *c, const norma_rows *rows, bool stream,

@@ -30,14 +30,15 @@ float norma_single_z(const norma_saved *saved, float x, float weight, float bias
   return isfinite(z) ? z : (float)exact_z(saved, x, weight, bias, after);
 }
 
-void norma_forward_exact(const norma_coefs *c, int64_t first, const float *x, float *y, int64_t n) {
+void norma_forward_exact(const norma_coefs *c, int64_t first, const float *x, const float *after, float *y,
+                         int64_t n) {
   const uint32_t quiet = 0x7fc00000;
   for (int64_t i = 0; i < n; i++) {
     int64_t at = first + i;
     if (isfinite(y[i])) continue;
     float weight = (c->weight ? c->weight[at * c->weight_step] : 1) + c->weight_offset;
     float bias = c->bias ? c->bias[at * c->bias_step] : -0.0f;
-    y[i] = (float)exact_z(&c->saved[at * c->unit_step], x[i], weight, bias, -0.0f);
+    y[i] = (float)exact_z(&c->saved[at * c->unit_step], x[i], weight, bias, after ? after[i] : -0.0f);
     if (isnan(y[i])) memcpy(&y[i], &quiet, sizeof quiet);
   }
 }

@@ -22,6 +22,8 @@ typedef struct norma_coefs {
   int64_t weight_step, bias_step;
   int64_t weight_row, bias_row; /* what is added to weight and bias for each further row */
   float weight_offset;
+  const void *after; /* an element of the data's type for each, added last; NULL: none */
+  int64_t after_row; /* elements to that of each further row */
   norma_activation activation;
 } norma_coefs;
 
@@ -54,6 +56,9 @@ typedef struct norma_slopes {
   const norma_coefs *z; /* of an activation, whose slope at z dy is multiplied by; NULL: none */
   float *dz;            /* that product is kept here, where dx will be; NULL: it is computed again */
   int64_t dz_row;       /* what is added to it for each further row */
+  const void *dsum;     /* added to dx, of the data's type; NULL: none */
+  void *dafter;         /* receives that product where dx is written, of the data's type; NULL: not wanted */
+  int64_t dsum_row, dafter_row; /* elements to that of each further row */
 } norma_slopes;
 
 /* Up to 16 rows, each a unit of its own: a quarter of the runs of parameters that are columns. */
@@ -118,7 +123,8 @@ extern const norma_kernels norma_kernels_scalar, norma_kernels_sse2, norma_kerne
 const norma_kernels *norma_kernels_best(void);
 
 /* Elements whose float32 result is not finite are computed again in float64. */
-void norma_forward_exact(const norma_coefs *coefs, int64_t first, const float *x, float *y, int64_t n);
+void norma_forward_exact(const norma_coefs *coefs, int64_t first, const float *x, const float *after, float *y,
+                         int64_t n);
 /* Makes the float32 view of a unit; false in `rstd` as NaN where its range would not do. */
 void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd);
 
