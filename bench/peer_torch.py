@@ -70,13 +70,15 @@ class Torch:
     @staticmethod
     def extended(problem, layer):
         """The layer with the activation or the residual of its row."""
-        if problem.keys.get("act") == "silu":
+        if problem.keys.get("act") == "silu" and "add" not in problem.keys:
             return lambda x: functional.silu(layer(x))
         if problem.keys.get("add") == "before":
             def add_before(x, residual):
                 total = x + residual
                 return layer(total), total
             return add_before
+        if problem.keys.get("add") == "after" and problem.keys.get("act") == "relu":
+            return lambda x, residual: functional.relu(layer(x) + residual)
         if {"act", "add"} & set(problem.keys):
             raise ValueError("no formula for this row")
         return layer
@@ -101,9 +103,10 @@ class Torch:
             _, mean, rstd = torch.ops.aten.native_layer_norm(x, x.shape[-1:], weight, bias, EPS)
             return lambda: torch.ops.aten.native_layer_norm_backward(dy, x, x.shape[-1:], mean, rstd, weight, bias,
                                                                      [True, True, True])
-        wanted = [x, *parameters]
+        wanted = [*inputs, *parameters]
         for t in wanted:
             t.requires_grad_()
-        y = layer(*inputs)
-        y = y if isinstance(y, torch.Tensor) else y[0]
-        return lambda: torch.autograd.grad(y, wanted, dy, retain_graph=True)
+        outputs = layer(*inputs)
+        outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+        gradients = [dy] if len(outputs) == 1 else [dy, self.tensor(problem)]
+        return lambda: torch.autograd.grad(outputs, wanted, gradients, retain_graph=True)

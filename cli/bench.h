@@ -27,8 +27,8 @@ void bench_pool_wake(bench_pool *pool);
 
 /* What a pass that computes nothing would have to move: each input read once, each output written once. */
 typedef struct bench_streams {
-  int inputs, outputs; /* 1 or 2 each */
-  const unsigned char *in[2];
+  int inputs, outputs; /* 1 to 4, 1 or 2 */
+  const unsigned char *in[4];
   unsigned char *out[2];
   size_t bytes; /* of each stream */
 } bench_streams;

@@ -25,7 +25,10 @@ typedef void pass(const bench_streams *s, size_t begin, size_t end, size_t ahead
 static void pass_plain(const bench_streams *s, size_t begin, size_t end, size_t ahead, bool temporal) {
   (void)ahead, (void)temporal;
   for (size_t i = begin; i < end; i++) {
-    unsigned char value = s->inputs > 1 ? s->in[0][i] ^ s->in[1][i] : s->in[0][i];
+    unsigned char value = s->in[0][i];
+    for (int k = 1; k < s->inputs; k++) {
+      value ^= s->in[k][i];
+    }
     s->out[0][i] = value;
     if (s->outputs > 1) {
       s->out[1][i] = value;
@@ -35,21 +38,32 @@ static void pass_plain(const bench_streams *s, size_t begin, size_t end, size_t 
 
 #if defined(__x86_64__)
 
+/* A pass for each number of streams, so that the loops over them are unrolled. */
+#define LINES_OF(isa, temporal)                                                                                       \
+  switch (2 * s->inputs + s->outputs) {                                                                               \
+    case 3: lines_##isa(s, begin, end, ahead, 1, 1, temporal); break;                                                 \
+    case 4: lines_##isa(s, begin, end, ahead, 1, 2, temporal); break;                                                 \
+    case 5: lines_##isa(s, begin, end, ahead, 2, 1, temporal); break;                                                 \
+    case 6: lines_##isa(s, begin, end, ahead, 2, 2, temporal); break;                                                 \
+    case 7: lines_##isa(s, begin, end, ahead, 3, 1, temporal); break;                                                 \
+    case 8: lines_##isa(s, begin, end, ahead, 3, 2, temporal); break;                                                 \
+    case 9: lines_##isa(s, begin, end, ahead, 4, 1, temporal); break;                                                 \
+    default: lines_##isa(s, begin, end, ahead, 4, 2, temporal); break;                                                \
+  }
+
 /* One pass from one line of 64 bytes to the next; all that is constant where it is inlined costs nothing. The values
  * are meaningless, they only have to depend on every input. */
 #define DEFINE_LINES(isa, vector, load, store, stream, both)                                                          \
   __attribute__((target(#isa), always_inline)) static inline void lines_##isa(                                        \
       const bench_streams *s, size_t begin, size_t end, size_t ahead, int inputs, int outputs, bool temporal) {       \
-    const unsigned char *a = s->in[0], *b = s->in[1];                                                                 \
     unsigned char *y = s->out[0], *z = s->out[1];                                                                     \
     for (size_t i = begin; i < end; i += LINE) {                                                                      \
-      if (ahead) {                                                                                                    \
-        _mm_prefetch((const char *)(a + i + ahead), _MM_HINT_T0);                                                     \
-        if (inputs > 1) _mm_prefetch((const char *)(b + i + ahead), _MM_HINT_T0);                                     \
+      for (int in = 0; ahead && in < inputs; in++) {                                                                  \
+        _mm_prefetch((const char *)(s->in[in] + i + ahead), _MM_HINT_T0);                                             \
       }                                                                                                               \
       for (size_t k = i; k < i + LINE; k += sizeof(vector)) {                                                         \
-        vector v = load((const void *)(a + k));                                                                       \
-        if (inputs > 1) v = both(v, load((const void *)(b + k)));                                                     \
+        vector v = load((const void *)(s->in[0] + k));                                                                \
+        for (int in = 1; in < inputs; in++) v = both(v, load((const void *)(s->in[in] + k)));                         \
         if (temporal) {                                                                                               \
           store((void *)(y + k), v);                                                                                  \
           if (outputs > 1) store((void *)(z + k), v);                                                                 \
@@ -63,12 +77,10 @@ static void pass_plain(const bench_streams *s, size_t begin, size_t end, size_t 
   }                                                                                                                   \
   __attribute__((target(#isa))) static void pass_##isa(const bench_streams *s, size_t begin, size_t end,              \
                                                        size_t ahead, bool temporal) {                                 \
-    if (s->outputs > 1) {                                                                                             \
-      temporal ? lines_##isa(s, begin, end, ahead, 2, 2, true) : lines_##isa(s, begin, end, ahead, 2, 2, false);      \
-    } else if (s->inputs > 1) {                                                                                       \
-      temporal ? lines_##isa(s, begin, end, ahead, 2, 1, true) : lines_##isa(s, begin, end, ahead, 2, 1, false);      \
+    if (temporal) {                                                                                                   \
+      LINES_OF(isa, true)                                                                                             \
     } else {                                                                                                          \
-      temporal ? lines_##isa(s, begin, end, ahead, 1, 1, true) : lines_##isa(s, begin, end, ahead, 1, 1, false);      \
+      LINES_OF(isa, false)                                                                                            \
     }                                                                                                                 \
   }
 

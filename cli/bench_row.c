@@ -61,6 +61,20 @@ static unsigned char *lowest(const problem_tensor *t) {
   return t->data + offset * (int64_t)norma_type_size(t->type);
 }
 
+static void add_input(bench_row *row, problem_role role) {
+  bench_streams *s = &row->floor.streams;
+  if (row->c.tensors[role].data) {
+    s->in[s->inputs++] = lowest(&row->c.tensors[role]);
+  }
+}
+
+static void add_output(bench_row *row, problem_role role) {
+  bench_streams *s = &row->floor.streams;
+  if (row->c.tensors[role].data) {
+    s->out[s->outputs++] = lowest(&row->c.tensors[role]);
+  }
+}
+
 /* The floor works on the tensors of the call: the same pages, the same state of the caches. */
 static void bind_streams(bench_row *row) {
   const problem_tensor *t = row->c.tensors;
@@ -70,10 +84,19 @@ static void bind_streams(bench_row *row) {
   row->copy_from = lowest(from);
   row->copy_to = lowest(to);
   s->in[s->inputs++] = row->spec.inplace ? row->copy_to : row->copy_from;
-  if (backward) {
-    s->in[s->inputs++] = lowest(&t[PROBLEM_X]);
-  }
   s->out[s->outputs++] = row->copy_to;
+  if (backward) { /* of a sum in place of x; z is computed again from x and what is added after it */
+    add_input(row, row->spec.add & PROBLEM_ADD_BEFORE ? PROBLEM_SUM : PROBLEM_X);
+    add_input(row, PROBLEM_DSUM);
+    if (row->spec.activation) {
+      add_input(row, PROBLEM_AFTER);
+    }
+    add_output(row, PROBLEM_DAFTER);
+  } else {
+    add_input(row, PROBLEM_RESIDUAL);
+    add_input(row, PROBLEM_AFTER);
+    add_output(row, PROBLEM_SUM);
+  }
   s->bytes = (size_t)from->elements * norma_type_size(from->type);
   row->floor.pool = row->pool;
   row->floor.threads = row->threads;

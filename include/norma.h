@@ -435,8 +435,8 @@ typedef struct norma_backward_args {
   const void *dsum;          /* what reaches `sum` past the norm, added to dx; may be NULL */
   const int64_t *dsum_strides;
   norma_sums *sample_sums;   /* out, [norma_layer_samples][units]; NULL: not wanted; see below */
-  const norma_sums *given_sums;  /* [given_samples][units]: dx through the statistics of more than this x; needs saved; */
-  int64_t given_samples;         /* may be NULL */
+  const norma_sums *given_sums;  /* [given_samples][units]: dx through the statistics of more than this x; may be */
+  int64_t given_samples;         /* NULL; needs saved */
 } norma_backward_args;
 
 /*

@@ -116,8 +116,8 @@ static inline bool norma_is_given(const norma_call *call) { return call->given_v
 norma_status norma_check_forward(const norma_forward_args *args, norma_call *call, norma_error *error);
 norma_status norma_check_backward(const norma_backward_args *args, norma_call *call, norma_error *error);
 
-/* samples.c: whether the units of a layer come apart into runs, one per sample; the layer that has those as units; and a
- * table [samples][units] of structs, as the checks see it. */
+/* samples.c: whether the units of a layer come apart into runs, one per sample; the layer that has those as units; and
+ * a table [samples][units] of structs, as the checks see it. */
 norma_status norma_check_splits(const norma_layer *layer, const char *name, norma_error *error);
 norma_layer norma_split_layer(const norma_layer *layer);
 norma_layer norma_table(int64_t samples, const norma_layer *layer);
