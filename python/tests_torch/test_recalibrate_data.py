@@ -82,6 +82,24 @@ def test_averaged_weights(trained: nn.Sequential, pictures: tuple[Tensor, Tensor
     assert nn.functional.cross_entropy(average.eval()(x), classes).item() < loss
 
 
+class Padded(norma.torch.BatchNorm1d):
+    """Takes its statistics of what is not padding."""
+
+    def _moments_of(self, input: Tensor, length: int) -> norma.Moments:  # type: ignore[override]
+        return super()._moments_of(input[:, :, :length])
+
+    def forward(self, input: Tensor, length: int) -> Tensor:  # type: ignore[override]
+        return super().forward(input)
+
+
+def test_a_layer_that_leaves_elements_out() -> None:
+    layer, data = Padded(3), [(torch.randn(4, 3, 6), 2), (torch.randn(4, 3, 6), 5)]
+    norma.torch.recalibrate(layer, [(batch,) for batch in data], progress=False)
+    kept = torch.cat([x[:, :, :length] for x, length in data], 2).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(layer.running_mean, kept.mean(1))
+    torch.testing.assert_close(layer.running_var, kept.var(1))
+
+
 def _share(rank: int, folder: str) -> None:
     """One of two processes: 30 or 70 of 100 pictures."""
     store = dist.FileStore(f"{folder}/store", 2)  # type: ignore[attr-defined]

@@ -17,8 +17,9 @@ from norma import Moments, load_moments, merge_moments
 from norma.statistics import PathLike
 
 from ._edit import Evaluated, call
+from .modules._running import PER_CHANNEL, RunningStatistics
 from .restated import Restated, layer_name, restate
-from .running import PER_CHANNEL, tracking
+from .running import tracking
 
 Layers = Iterable[str | nn.Module]
 Forward = Callable[[Any, Any], Any]
@@ -117,7 +118,9 @@ def load_statistics(
     if missing := [name for name in chosen if name not in given]:
         raise ValueError(f"there are no moments for {_listed(missing)}; layers= chooses")
     if layers is None and (more := [name for name in given if name not in chosen]):
-        raise ValueError(f"there are moments for {_listed(more)}, but no such batch norm in the model; layers= chooses")
+        raise ValueError(
+            f"there are moments for {_listed(more)}, but no such batch norm that is not frozen; layers= chooses"
+        )
     done = Restated(chosen)
     try:
         for name, layer in chosen.items():
@@ -262,10 +265,9 @@ class _Run:
 
 
 def _measure(name: str, layer: Any, args: tuple[Any, ...], keywords: dict[str, Any], number: int) -> Moments:
-    """The moments of one input of a layer. A layer that leaves elements out says what it takes: _moments_of."""
-    own = getattr(layer, "_moments_of", None)
-    if own is not None:
-        moments: Moments = own(*args, **keywords)
+    """The moments of one input of a layer."""
+    if isinstance(layer, RunningStatistics):
+        moments = layer._moments_of(*args, **keywords)
     else:
         x = args[0] if args else next(iter(keywords.values()))
         moments = Moments(PER_CHANNEL)

@@ -11,11 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from norma import Moments
 
 from . import modules as norma
-from .modules._running import RunningStatistics, move
+from .modules._running import PER_CHANNEL, RunningStatistics, move
 
 Module = TypeVar("Module", bound=nn.Module)
-# One mean per channel, of an input of any number of dimensions.
-PER_CHANNEL = "[n] c [...]"
 
 
 def tracking(model: nn.Module) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from .._recompute import recomputing
 Norm = Callable[[Tensor | None, Tensor | None, float], Tensor]
 NonFinite = Literal["store", "refuse", "skip"]
 POLICIES = ("store", "refuse", "skip")
+# One mean per channel, of an input of any number of dimensions.
+PER_CHANNEL = "[n] c [...]"
 # By biased_running_var.
 CONVENTION: Mapping[bool, Convention] = {False: "pytorch", True: "onnx"}
 
@@ -89,8 +91,17 @@ class RunningStatistics(_NormBase):
             return y
         y = norm(mean.clone(), var.clone(), factor)
         if self._held is not None and not repeated:
-            self._held.add(x.detach().cpu())
+            self._held.merge(self._moments_of(x))
         return y
+
+    def _moments_of(self, input: Tensor) -> Moments:
+        """What hold_statistics() and recalibrate() take of an input; gets the arguments of forward.
+
+        A layer whose statistics leave elements out, or are of more than its first argument, says so here.
+        """
+        moments = Moments(PER_CHANNEL)
+        moments.add(input.detach().cpu())
+        return moments
 
     def _count(self) -> None:
         """One more batch is in the statistics; instance norm does not count."""
