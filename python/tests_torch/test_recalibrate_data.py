@@ -55,15 +55,16 @@ def accuracy(net: nn.Module, x: Tensor, classes: Tensor) -> float:
 
 
 def test_another_domain(trained: nn.Sequential, pictures: tuple[Tensor, Tensor]) -> None:
-    """Pale pictures: AdaBN wins back most of what they cost, without a label, and restore() gives the source back."""
+    """Pale pictures, without a label: the figures of docs/statistics.md, and restore() gives the source back."""
     net, x, classes = copy.deepcopy(trained), pictures[0][2000:], pictures[1][2000:]
     pale = 0.25 * x + 0.5
-    source, target = accuracy(net, x, classes), accuracy(net, pale, classes)
-    assert source > 0.7 and target < source - 0.2
-    with norma.torch.recalibrate(net, pale.split(64), progress=False):
-        adapted = accuracy(net, pale, classes)
-    assert adapted > source - 0.05
-    assert accuracy(net, x, classes) == source and accuracy(net, pale, classes) == target
+    found = {"source": accuracy(net, x, classes), "pale": accuracy(net, pale, classes)}
+    for passes in ("exact", "one"):
+        with norma.torch.recalibrate(net, pale.split(64), passes=passes, progress=False):  # type: ignore[arg-type]
+            found[passes] = accuracy(net, pale, classes)
+    for name, shown in {"source": 0.77, "pale": 0.12, "exact": 0.78, "one": 0.65}.items():
+        assert abs(found[name] - shown) < 0.05, found
+    assert accuracy(net, x, classes) == found["source"] and accuracy(net, pale, classes) == found["pale"]
 
 
 def test_averaged_weights(trained: nn.Sequential, pictures: tuple[Tensor, Tensor]) -> None:
