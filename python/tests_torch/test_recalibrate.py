@@ -388,8 +388,10 @@ def test_compiled() -> None:
     net, data = make(torch.float32), batches(torch.float32)
     wanted = copy.deepcopy(net)
     norma.torch.recalibrate(wanted, data, progress=False)
+    net[0].compile(backend="aot_eager")
     compiled = torch.compile(net, backend="aot_eager")
-    compiled.eval()(data[0])
-    norma.torch.recalibrate(compiled, data, progress=False)
+    net.eval()(data[0]), compiled.eval()(data[0])
+    done = norma.torch.recalibrate(compiled, data, progress=False)
     same_state(net, wanted)
+    assert [change.name for change in done.changes] == ORDER
     torch.testing.assert_close(compiled.eval()(data[0]), wanted.eval()(data[0]))

@@ -98,7 +98,8 @@ def recalibrate(
             "loader is an iterator, which can be read once, and is read once per layer: give a list or a DataLoader, "
             "or passes='one'"
         )
-    return _Run(model, loader, forward or _forward, gather).run(_chosen(model, layers), passes, progress)
+    plain = _uncompiled(model)
+    return _Run(plain, loader, forward or _forward, gather).run(_chosen(plain, layers), passes, progress)
 
 
 def load_statistics(
@@ -114,7 +115,7 @@ def load_statistics(
     ValueError: names or channels that do not fit the model, or values that are not finite; nothing is changed then.
     """
     given = moments if isinstance(moments, Mapping) else load_moments(moments)
-    chosen = _chosen(model, layers)
+    chosen = _chosen(_uncompiled(model), layers)
     if missing := [name for name in chosen if name not in given]:
         raise ValueError(f"there are no moments for {_listed(missing)}; layers= chooses")
     if layers is None and (more := [name for name in given if name not in chosen]):
@@ -283,8 +284,14 @@ def _measure(name: str, layer: Any, args: tuple[Any, ...], keywords: dict[str, A
     return moments
 
 
+def _uncompiled(model: nn.Module) -> nn.Module:
+    """What torch.compile was given, whose layers have the names of the model, not names of their own."""
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else model
+
+
 def _eager() -> AbstractContextManager[Any]:
-    """Compiled models run uncompiled meanwhile: compiled code does not call the hooks that look on."""
+    """Compiled parts of the model run uncompiled meanwhile: compiled code does not call the hooks that look on."""
     if "torch._dynamo" not in sys.modules:
         return nullcontext()
     stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
