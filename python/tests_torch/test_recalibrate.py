@@ -390,7 +390,9 @@ def test_compiled() -> None:
     norma.torch.recalibrate(wanted, data, progress=False)
     net[0].compile(backend="aot_eager")
     compiled = torch.compile(net, backend="aot_eager")
-    net.eval()(data[0]), compiled.eval()(data[0])
+    with torch.no_grad():
+        for x in data:
+            net.eval()(x), compiled.eval()(x)
     done = norma.torch.recalibrate(compiled, data, progress=False)
     same_state(net, wanted)
     assert [change.name for change in done.changes] == ORDER
