@@ -24,6 +24,8 @@ from norma._norma import (
     set_num_threads,
 )
 from norma.command import explain, picture
+from norma.conventions import convert_momentum, convert_variance
+from norma.statistics import load_moments, merge_moments, save_moments
 
 __all__ = [
     "Moments",
@@ -31,6 +33,8 @@ __all__ = [
     "adain_backward",
     "batch_norm",
     "batch_norm_backward",
+    "convert_momentum",
+    "convert_variance",
     "explain",
     "get_num_threads",
     "group_norm",
@@ -40,10 +44,13 @@ __all__ = [
     "isa",
     "layer_norm",
     "layer_norm_backward",
+    "load_moments",
+    "merge_moments",
     "norm",
     "norm_backward",
     "picture",
     "rms_norm",
     "rms_norm_backward",
+    "save_moments",
     "set_num_threads",
 ]

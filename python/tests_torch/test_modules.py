@@ -1,4 +1,4 @@
-"""What Norma's classes have beyond torch.nn's: activations, statistics that count once, freeze, reject_nonfinite."""
+"""What Norma's classes have beyond torch.nn's: activations, statistics that count once, freeze, nonfinite=."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def test_weight_plus_one() -> None:
 
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("momentum", [0.1, None])
-@pytest.mark.parametrize("options", [{}, {"biased_running_var": True, "reject_nonfinite": True}])
-def test_checkpoint_counts_once(options: dict[str, bool], momentum: float | None, reentrant: bool) -> None:
+@pytest.mark.parametrize("options", [{}, {"biased_running_var": True, "nonfinite": "refuse"}])
+def test_checkpoint_counts_once(options: dict[str, Any], momentum: float | None, reentrant: bool) -> None:
     plain = norma.torch.BatchNorm2d(6, momentum=momentum, **options)
     repeated = copy.deepcopy(plain)
     theirs = nn.BatchNorm2d(6, momentum=momentum)
@@ -136,8 +136,8 @@ def test_freeze() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("kind", ["BatchNorm2d", "InstanceNorm2d"])
-def test_reject_nonfinite(kind: str, bad: float) -> None:
-    layer = getattr(norma.torch, kind)(6, track_running_stats=True, reject_nonfinite=True)
+def test_refuse_nonfinite(kind: str, bad: float) -> None:
+    layer = getattr(norma.torch, kind)(6, track_running_stats=True, nonfinite="refuse")
     layer(torch.randn(IMAGES))
     before = {name: value.clone() for name, value in layer.state_dict().items()}
     x = torch.randn(IMAGES)
@@ -171,10 +171,10 @@ def test_cumulative_average_ignores_empty_batches() -> None:
 @pytest.mark.parametrize("family", ["BatchNorm", "InstanceNorm"])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_lazy(family: str, size: int) -> None:
-    layer = getattr(norma.torch, f"Lazy{family}{size}d")(activation="relu", reject_nonfinite=True)
+    layer = getattr(norma.torch, f"Lazy{family}{size}d")(activation="relu", nonfinite="refuse")
     y = layer(torch.randn(2, 7, *[4] * size))
     assert type(layer) is getattr(norma.torch, f"{family}{size}d")
-    assert layer.num_features == 7 and layer.activation == "relu" and layer.reject_nonfinite and y.min() == 0
+    assert layer.num_features == 7 and layer.activation == "relu" and layer.nonfinite == "refuse" and y.min() == 0
 
 
 def test_state_and_repr_are_those_of_torch() -> None:

@@ -1,4 +1,4 @@
-"""docs/python-modules.md prints what it shows, and lists every deliberate difference."""
+"""The pages on PyTorch print what they show, and docs/python-modules.md lists every deliberate difference."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import doctest
 import re
 from pathlib import Path
 
+import pytest
 from deliberate import DIFFERENCES
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/python-modules.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/python-modules.md"
+# With the number of their blocks.
+PAGES = {PAGE: 5, ROOT / "docs/statistics.md": 6, ROOT / "README.md": 2}
 
 
-def test_the_examples() -> None:
-    blocks = re.findall(r"^```pycon\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 5
-    runner, names = doctest.DocTestRunner(verbose=False), {}
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_examples(page: Path) -> None:
+    blocks = re.findall(r"^```pycon\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == PAGES[page]
+    runner, names = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS), {}
     output: list[str] = []
     for block in blocks:
-        test = doctest.DocTestParser().get_doctest(block, names, PAGE.name, str(PAGE), 0)
+        test = doctest.DocTestParser().get_doctest(block, names, page.name, str(page), 0)
         assert runner.run(test, out=output.append, clear_globs=False).failed == 0, "".join(output)
         names = test.globs
 

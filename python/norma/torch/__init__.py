@@ -26,6 +26,9 @@ from norma.torch.modules import (
     LazyInstanceNorm3d,
     RMSNorm,
 )
+from norma.torch.recalibrate import load_statistics, recalibrate
+from norma.torch.restated import Restated, Restatement
+from norma.torch.running import freeze, hold_statistics, unfreeze
 from norma.torch.swap import swap
 
 __all__ = [
@@ -46,12 +49,19 @@ __all__ = [
     "LazyInstanceNorm3d",
     "RMSNorm",
     "Report",
+    "Restated",
+    "Restatement",
     "adopt",
     "calls",
     "disable",
     "enable",
     "enabled",
+    "freeze",
     "fuse",
+    "hold_statistics",
     "is_enabled",
+    "load_statistics",
+    "recalibrate",
     "swap",
+    "unfreeze",
 ]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch.compiler.config
 
 from norma.torch._load import load
+from norma.torch._recompute import count_as_pytorch, count_once
 
 _C = load()
 _TAG = f" norma {_C.NORMA_VERSION}"
@@ -24,11 +25,13 @@ def _compile_again(tag: str, tagged: bool) -> None:
 def enable() -> None:
     """Make PyTorch's batch, instance, layer, group and RMS norm run on Norma, on the CPU, everywhere in this process.
 
-    Models need no change. Calling it again has no further effect. Functions that torch.compile made before are
-    compiled again at their next call.
+    Models need no change. Running statistics of torch.nn's classes move once for a forward pass that
+    torch.utils.checkpoint repeats; PyTorch moves them twice. Calling it again has no further effect. Functions that
+    torch.compile made before are compiled again at their next call.
     """
     if not _C.is_enabled():
         _C.enable()
+        count_once()
         _compile_again(_TAG, True)
 
 
@@ -36,6 +39,7 @@ def disable() -> None:
     """Give PyTorch its own kernels back."""
     if _C.is_enabled():
         _C.disable()
+        count_as_pytorch()
         _compile_again(_TAG, False)
 
 

@@ -5,6 +5,7 @@ Arguments, their order and defaults are those of torch.nn.functional; ``activati
 outside [0, 1]) is a ValueError here. Tensors on other devices than the CPU take PyTorch's kernels.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -67,14 +68,39 @@ def _with_running(
     if not use_input_stats:
         if running_mean is None or running_var is None:
             raise ValueError("running_mean and running_var are both needed where statistics are not taken from input")
+        _refuse_bad_variance(running_var)
         return _given(x, weight, bias, running_mean, running_var, kind, eps, act)
     choices = {"store": _STORE, "refuse": _REFUSE, "skip": _SKIP}
     if nonfinite not in choices:
         raise ValueError(f"nonfinite is {nonfinite!r}, must be 'store', 'refuse' or 'skip'")
-    y: Tensor = torch.ops.norma.training_norm.default(
-        x, weight, bias, running_mean, running_var, kind, momentum, biased, choices[nonfinite], eps, act
-    )
-    return y
+
+    def norm(policy: int) -> Tensor:
+        y: Tensor = torch.ops.norma.training_norm.default(
+            x, weight, bias, running_mean, running_var, kind, momentum, biased, policy, eps, act
+        )
+        return y
+
+    if nonfinite == "skip" and not torch.compiler.is_compiling():
+        try:
+            return norm(_REFUSE)
+        except ValueError as error:
+            channel, separator, _ = str(error).partition("; no channel was updated")
+            if not separator:
+                raise
+            warnings.warn(f"{channel}; such channels keep their running statistics", RuntimeWarning, stacklevel=3)
+    return norm(choices[nonfinite])
+
+
+def _refuse_bad_variance(var: Tensor) -> None:
+    """A negative or NaN running variance is an error, where it can be looked at without disturbing a trace."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() or torch._C._len_torch_dispatch_stack():
+        return
+    if var.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(var) or not var.numel():
+        return
+    # min() passes NaN on.
+    if not float(var.detach().min()) >= 0:
+        channel = int((~(var >= 0)).nonzero()[0])
+        raise ValueError(f"running_var[{channel}] is {float(var[channel]):g}, a variance must not be negative or NaN")
 
 
 def batch_norm(
@@ -96,10 +122,11 @@ def batch_norm(
     Args:
         biased: running_var takes the variance with 1/m (ONNX, Keras, Flax) instead of 1/(m - 1).
         nonfinite: what becomes of running statistics when a batch holds NaN or Inf: "store" them as PyTorch does,
-            "refuse" (a ValueError names the channel, and no channel moves), or "skip" that channel.
+            "refuse" (a ValueError names the channel, and no channel moves), or "skip" that channel, with a warning.
 
     Raises:
-        ValueError: one value per channel when training, or what the core refuses.
+        ValueError: one value per channel when training, a running_var that is negative or NaN where it is used, or what
+            the core refuses.
     """
     act = activation_number(activation)
     if not input.is_cpu:
@@ -131,7 +158,8 @@ def instance_norm(
     A channels_last input gives a channels_last result, where torch.nn.functional returns a contiguous one.
 
     Raises:
-        ValueError: one spatial element when statistics come from input, or what the core refuses.
+        ValueError: one spatial element when statistics come from input, a running_var that is negative or NaN where it
+            is used, or what the core refuses.
     """
     act = activation_number(activation)
     if not input.is_cpu:

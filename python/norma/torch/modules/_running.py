@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from norma import Moments, convert_variance
+from norma.conventions import Convention
+
 from .._layers import Activation, activation_number
+from .._recompute import recomputing
 
 Norm = Callable[[Tensor | None, Tensor | None, float], Tensor]
-
-
-def recomputing() -> bool:
-    """Whether this forward pass runs inside a backward pass: torch.utils.checkpoint computes a segment again there."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+NonFinite = Literal["store", "refuse", "skip"]
+POLICIES = ("store", "refuse", "skip")
+# One mean per channel, of an input of any number of dimensions.
+PER_CHANNEL = "[n] c [...]"
+# By biased_running_var.
+CONVENTION: Mapping[bool, Convention] = {False: "pytorch", True: "onnx"}
 
 
 class RunningStatistics(_NormBase):
@@ -27,24 +32,30 @@ class RunningStatistics(_NormBase):
 
     activation: Activation | None = None
     biased_running_var: bool = False
-    reject_nonfinite: bool = False
+    nonfinite: NonFinite = "store"
     frozen: bool = False
+    # Set while hold_statistics() is on: what the layer sees goes here, and the statistics stay.
+    _held: Moments | None = None
+    _shown: Mapping[str, object] = {"activation": None, "biased_running_var": False, "nonfinite": "store"}
 
-    def _set_options(self, activation: Activation | None, biased_running_var: bool, reject_nonfinite: bool) -> None:
+    def _set_options(self, activation: Activation | None, biased_running_var: bool, nonfinite: NonFinite) -> None:
         activation_number(activation)
+        if nonfinite not in POLICIES:
+            raise ValueError(f"nonfinite is {nonfinite!r}, must be 'store', 'refuse' or 'skip'")
         self.activation = activation
         self.biased_running_var = biased_running_var
-        self.reject_nonfinite = reject_nonfinite
+        self.nonfinite = nonfinite
 
     def extra_repr(self) -> str:
         own: str = super().extra_repr()  # type: ignore[no-untyped-call]
-        return own + options_repr(self, _OPTIONS)
+        return own + options_repr(self, {**self._shown, "frozen": False})
 
     def freeze(self) -> Any:
-        """Uses the running statistics from here on and never changes them, whatever train() says; returns self.
+        """Uses the running statistics from here on and never moves them, whatever train() says; returns self.
 
-        weight and bias stay trainable: requires_grad_(False) freezes those. unfreeze() is the way back. A layer without
-        running statistics raises ValueError.
+        Neither train() of a model around it nor `training = True` undoes that; load_state_dict and reset_running_stats
+        still set what they are told to. weight and bias stay trainable: requires_grad_(False) freezes those. unfreeze()
+        is the way back. A layer without running statistics raises ValueError.
         """
         if self.running_mean is None or self.running_var is None:
             raise ValueError(f"{type(self).__name__} has no running statistics to freeze: track_running_stats=True")
@@ -60,35 +71,65 @@ class RunningStatistics(_NormBase):
         """As torch.nn.Module.train, but a frozen layer stays in evaluation mode."""
         return super().train(mode and not self.frozen)
 
+    @property
+    def _trains(self) -> bool:
+        return bool(self.training) and not self.frozen
+
     def _train_step(self, norm: Norm, x: Tensor, factor: float) -> Tensor:
         """norm(running_mean, running_var, factor) in training; where it succeeds the statistics have moved once.
 
-        They do not move in what a checkpoint repeats, nor for an empty batch. There norm works on copies: a checkpoint
-        expects the same operations with the same arguments.
+        They do not move in what a checkpoint repeats, nor for an empty batch, nor while they are held. There norm works
+        on copies: a checkpoint expects the same operations with the same arguments.
         """
         mean, var = self.running_mean, self.running_var
         if not self.track_running_stats or mean is None or var is None:
             return norm(None, None, 0.0)
-        if x.numel() == 0 or recomputing():
-            return norm(mean.clone(), var.clone(), factor)
-        y = norm(mean, var, factor)
-        self._count()
+        repeated = x.numel() == 0 or recomputing()
+        if not repeated and self._held is None:
+            y = norm(mean, var, factor)
+            self._count()
+            return y
+        y = norm(mean.clone(), var.clone(), factor)
+        if self._held is not None and not repeated:
+            self._held.merge(self._moments_of(x))
         return y
+
+    def _moments_of(self, input: Tensor) -> Moments:
+        """What hold_statistics() and recalibrate() take of an input; gets the arguments of forward.
+
+        A layer whose statistics leave elements out, or are of more than its first argument, says so here.
+        """
+        moments = Moments(PER_CHANNEL)
+        moments.add(input.detach().cpu())
+        return moments
 
     def _count(self) -> None:
         """One more batch is in the statistics; instance norm does not count."""
 
+    def convert_running_var(self, biased: bool, count: float) -> None:
+        """running_var, and its updates from here on, divided by m (biased: ONNX, Keras, Flax) or by m - 1 (PyTorch).
+
+        count: m, the elements per channel of the batches so far. Exact up to the rounding of the buffer if all batches
+        had that m; else recalibrate() takes the statistics again. norma.convert_variance has the conditions.
+
+        ValueError: count is not above 1, a running variance is negative, or there is none.
+        """
+        if self.running_var is None:
+            raise ValueError(f"{type(self).__name__} has no running_var to convert: track_running_stats=True")
+        source, target = (CONVENTION[b] for b in (self.biased_running_var, biased))
+        converted = convert_variance(self.running_var.double().cpu().numpy(), source, target, count)
+        self.running_var.copy_(torch.from_numpy(converted))
+        self.biased_running_var = biased
+
     def _update_options(self) -> dict[str, Any]:
         """What the functions of norma.torch.functional have to know about the statistics."""
-        return {"biased": self.biased_running_var, "nonfinite": "refuse" if self.reject_nonfinite else "store"}
+        return {"biased": self.biased_running_var, "nonfinite": self.nonfinite}
 
 
-_OPTIONS: Mapping[str, object] = {
-    "activation": None,
-    "biased_running_var": False,
-    "reject_nonfinite": False,
-    "frozen": False,
-}
+def move(running: Tensor, value: Tensor, factor: float) -> None:
+    """(1 - factor) * running + factor * value, in float64, rounded where it is stored. Factor 0 moves nothing."""
+    if factor:
+        running.copy_((1 - factor) * running.double() + factor * value.to(running.device))
 
 
 def options_repr(module: nn.Module, defaults: Mapping[str, object]) -> str:

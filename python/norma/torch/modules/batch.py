@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .. import functional as F
 from .._layers import Activation
-from ._running import RunningStatistics
+from ._running import NonFinite, RunningStatistics, move
+
+
+def checked_ghost(ghost: int | None) -> int | None:
+    if ghost is not None and (not isinstance(ghost, int) or ghost < 1):
+        raise ValueError(f"ghost is {ghost!r}, must be None or the number of samples in a sub-batch, at least 1")
+    return ghost
 
 
 class _BatchNorm(RunningStatistics):
     """The forward pass of the classes below; it stands before torch.nn's class in their method resolution order."""
+
+    ghost: int | None = None
+    _shown: Mapping[str, object] = {**RunningStatistics._shown, "ghost": None}
 
     def __init__(
         self,
@@ -27,20 +38,26 @@ class _BatchNorm(RunningStatistics):
         bias: bool = True,
         activation: Activation | None = None,
         biased_running_var: bool = False,
-        reject_nonfinite: bool = False,
+        nonfinite: NonFinite = "store",
+        ghost: int | None = None,
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
-        self._set_options(activation, biased_running_var, reject_nonfinite)
+        self._set_options(activation, biased_running_var, nonfinite)
+        self.ghost = checked_ghost(ghost)
 
     def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
-        if self.training:
-            factor = 0.0 if self.momentum is None else self.momentum
-            if self.momentum is None and self.num_batches_tracked is not None:
-                factor = 1.0 / (float(self.num_batches_tracked) + 1.0)
-            return self._train_step(lambda m, v, f: self._norm(input, m, v, True, f), input, factor)
+        if self._trains:
+            norm = self._norm if self.ghost is None or not input.numel() else self._ghosts
+            return self._train_step(lambda m, v, f: norm(input, m, v, True, f), input, self._factor())
         given = self.running_mean is not None or self.running_var is not None
         return self._norm(input, self.running_mean, self.running_var, not given, 0.0)
+
+    def _factor(self) -> float:
+        """The weight of the next batch in the running statistics."""
+        if self.momentum is None and self.num_batches_tracked is not None:
+            return 1.0 / (float(self.num_batches_tracked) + 1.0)
+        return 0.0 if self.momentum is None else self.momentum
 
     def _count(self) -> None:
         if self.num_batches_tracked is not None:
@@ -52,16 +69,40 @@ class _BatchNorm(RunningStatistics):
             x, mean, var, self.weight, self.bias, training, factor, self.eps, activation=self.activation, **options
         )
 
+    def _ghosts(self, x: Tensor, mean: Tensor | None, var: Tensor | None, training: bool, factor: float) -> Tensor:
+        """Each sub-batch with its own statistics; the running ones move once, by the average of theirs."""
+        assert self.ghost is not None
+        parts = x.split(self.ghost)
+        if x.dim() >= 2 and parts[-1].numel() == x.size(1):
+            raise ValueError(
+                f"ghost is {self.ghost}, which leaves a last sub-batch of 1 value per channel, without a variance, of "
+                f"input size {x.size()}"
+            )
+        if mean is None or var is None:
+            return torch.cat([self._norm(part, None, None, training, factor) for part in parts])
+        # With the whole weight on the new value; a channel that nonfinite="skip" leaves out keeps the running one.
+        taken = [(mean.clone(), var.clone()) for _ in parts]
+        y = torch.cat([self._norm(part, *own, training, 1.0) for part, own in zip(parts, taken, strict=True)])
+        for running, values in zip((mean, var), zip(*taken, strict=True), strict=True):
+            shares = (part.size(0) / x.size(0) * value.double() for part, value in zip(parts, values, strict=True))
+            move(running, torch.stack(list(shares)).sum(0), factor)
+        return y
+
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     """torch.nn.BatchNorm1d on (n, c) or (n, c, l), run by Norma.
 
-    Keywords beyond torch.nn's, in all six classes of this file and in InstanceNorm:
+    Keywords beyond torch.nn's, in all six classes of this file and, but for ghost, in InstanceNorm:
 
     activation: "relu", "silu", "gelu" or "gelu_tanh", applied to the result in the same pass.
     biased_running_var: running_var takes the variance divided by m, as ONNX, Keras and Flax do, not by m - 1.
-    reject_nonfinite: in training a batch with NaN or Inf raises a ValueError that names the channels, and the running
-        statistics and num_batches_tracked stay as they were. Costs one look at the statistics.
+    nonfinite: what a batch with NaN or Inf does to the running statistics in training. "store": they become NaN, as in
+        PyTorch. "refuse": a ValueError names the channel, and they and num_batches_tracked stay as they were. "skip":
+        such channels stay as they were, the others move, and a warning names the first. Inside torch.compile "skip"
+        does not warn.
+    ghost: in training each sub-batch of so many samples is normalized with its own statistics (ghost batch norm); the
+        last one may be smaller. The running statistics move once per batch, by the average over the sub-batches,
+        weighted with their samples. In evaluation nothing is different. BatchNorm only.
 
     A forward pass that torch.utils.checkpoint repeats in the backward pass moves no statistics a second time, and
     neither does an empty batch, which PyTorch counts. See freeze().
@@ -89,11 +130,13 @@ class _LazyBatchNorm(_BatchNorm):
         bias: bool = True,
         activation: Activation | None = None,
         biased_running_var: bool = False,
-        reject_nonfinite: bool = False,
+        nonfinite: NonFinite = "store",
+        ghost: int | None = None,
     ) -> None:
         lazy: Any = super(RunningStatistics, self)
         lazy.__init__(eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
-        self._set_options(activation, biased_running_var, reject_nonfinite)
+        self._set_options(activation, biased_running_var, nonfinite)
+        self.ghost = checked_ghost(ghost)
 
 
 class LazyBatchNorm1d(_LazyBatchNorm, nn.LazyBatchNorm1d):

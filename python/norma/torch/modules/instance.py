@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .. import functional as F
 from .._layers import Activation
-from ._running import RunningStatistics
+from ._running import NonFinite, RunningStatistics
 
 
 class _InstanceNorm(RunningStatistics):
@@ -27,13 +27,13 @@ class _InstanceNorm(RunningStatistics):
         bias: bool = True,
         activation: Activation | None = None,
         biased_running_var: bool = False,
-        reject_nonfinite: bool = False,
+        nonfinite: NonFinite = "store",
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
-        self._set_options(activation, biased_running_var, reject_nonfinite)
+        self._set_options(activation, biased_running_var, nonfinite)
 
     def _apply_instance_norm(self, input: Tensor) -> Tensor:
-        if self.training or not self.track_running_stats:
+        if self._trains or not self.track_running_stats:
             factor = 0.0 if self.momentum is None else self.momentum
             return self._train_step(lambda m, v, f: self._norm(input, m, v, True, f), input, factor)
         return self._norm(input, self.running_mean, self.running_var, False, 0.0)
@@ -48,7 +48,7 @@ class _InstanceNorm(RunningStatistics):
 class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
     """torch.nn.InstanceNorm1d on (n, c, l) or (c, l), run by Norma.
 
-    The keywords are those of BatchNorm1d; biased_running_var, reject_nonfinite and freeze() need
+    The keywords are those of BatchNorm1d; biased_running_var, nonfinite and freeze() need
     track_running_stats=True to have an effect.
     """
 
@@ -74,11 +74,11 @@ class _LazyInstanceNorm(_InstanceNorm):
         bias: bool = True,
         activation: Activation | None = None,
         biased_running_var: bool = False,
-        reject_nonfinite: bool = False,
+        nonfinite: NonFinite = "store",
     ) -> None:
         lazy: Any = super(RunningStatistics, self)
         lazy.__init__(eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
-        self._set_options(activation, biased_running_var, reject_nonfinite)
+        self._set_options(activation, biased_running_var, nonfinite)
 
 
 class LazyInstanceNorm1d(_LazyInstanceNorm, nn.LazyInstanceNorm1d):
