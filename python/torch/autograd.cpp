@@ -139,6 +139,9 @@ struct NormaBackward : torch::autograd::TraceableFunction {
     for (int i = 0; i < KEPT; i++) t[i] = kept[i].unpack();
     const std::array<bool, 3> mask = {task_should_compute_output(0), task_should_compute_output(1),
                                       task_should_compute_output(2)};
+    // Without a graph of the gradients there is nothing for autograd to see.
+    std::optional<at::AutoDispatchBelowADInplaceOrView> below;
+    if (!at::GradMode::is_enabled()) below.emplace();
     std::tie(result[0], result[1], result[2]) =
         call_backward(dy[0], t[0], {t[1], t[2], t[3], t[4]}, t[5], spec, mask);
     return result;

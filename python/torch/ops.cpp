@@ -7,6 +7,7 @@
 
 #include <ATen/Functions.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
 namespace norma_torch {
@@ -130,6 +131,18 @@ std::tuple<Tensor, Tensor, Tensor> backward_meta(const Tensor &, const Tensor &x
           mask[2] ? param_like(either, x, spec) : Tensor()};
 }
 
+// Whether the dispatcher would choose the kernel of the CPU: no gradient is to be recorded, and no mode, tracer, transform
+// or subclass wants to see the operator. To call that kernel itself saves a small layer a tenth of its time.
+bool nothing_in_between(std::initializer_list<const Tensor *> tensors) {
+  constexpr c10::DispatchKeySet always({c10::DispatchKey::BackendSelect, c10::DispatchKey::ADInplaceOrView});
+  c10::DispatchKeySet keys;
+  for (const Tensor *t : tensors)
+    if (t->defined()) keys = keys | t->key_set();
+  const auto local = c10::impl::tls_local_dispatch_key_set();
+  keys = ((keys | local.included_) - local.excluded_) - always;
+  return keys.highestPriorityTypeId() == c10::DispatchKey::CPU;
+}
+
 template <typename Signature>
 auto handle(const char *name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
@@ -140,6 +153,9 @@ auto handle(const char *name) {
 // -------------------------------------------------------------------------------------- through the dispatcher ---
 
 Tensor call_forward(const Tensor &x, const Params &p, const Spec &spec) {
+  if (nothing_in_between({&x, &p.weight, &p.bias, &p.mean, &p.var}))
+    return forward_cpu(x, optional(p.weight), optional(p.bias), optional(p.mean), optional(p.var), spec.kind,
+                       spec.number, spec.eps, spec.activation);
   static const auto op = handle<decltype(forward_cpu)>("norma::forward");
   return op.call(x, optional(p.weight), optional(p.bias), optional(p.mean), optional(p.var), spec.kind, spec.number,
                  spec.eps, spec.activation);
@@ -147,6 +163,9 @@ Tensor call_forward(const Tensor &x, const Params &p, const Spec &spec) {
 
 std::tuple<Tensor, Tensor, Tensor> call_forward_saved(const Tensor &x, const Params &p, const Spec &spec,
                                                       bool moments) {
+  if (nothing_in_between({&x, &p.weight, &p.bias}))
+    return forward_saved_cpu(x, optional(p.weight), optional(p.bias), spec.kind, spec.number, spec.eps,
+                             spec.activation, moments);
   static const auto op = handle<decltype(forward_saved_cpu)>("norma::forward_saved");
   return op.call(x, optional(p.weight), optional(p.bias), spec.kind, spec.number, spec.eps, spec.activation, moments);
 }
@@ -159,6 +178,9 @@ void call_update(const Tensor &running_mean, const Tensor &running_var, const Te
 
 std::tuple<Tensor, Tensor, Tensor> call_backward(const Tensor &dy, const Tensor &x, const Params &p,
                                                  const Tensor &saved, const Spec &spec, std::array<bool, 3> mask) {
+  if (nothing_in_between({&dy, &x, &p.weight, &p.bias, &p.mean, &p.var, &saved}))
+    return backward_cpu(dy, x, optional(p.weight), optional(p.bias), optional(p.mean), optional(p.var),
+                        optional(saved), spec.kind, spec.number, spec.eps, spec.activation, mask);
   static const auto op = handle<decltype(backward_cpu)>("norma::backward");
   return op.call(dy, x, optional(p.weight), optional(p.bias), optional(p.mean), optional(p.var), optional(saved),
                  spec.kind, spec.number, spec.eps, spec.activation, mask);

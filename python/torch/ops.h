@@ -1,4 +1,5 @@
-// The operators of the namespace norma, as C++ calls them: through the dispatcher, so that tracing sees them.
+// The operators of the namespace norma, as C++ calls them: through the dispatcher wherever something
+// may want to see them, such as tracing.
 #pragma once
 
 #include "layer.h"
