@@ -46,7 +46,7 @@ static layer *make_net(rng *r, norm_spec spec) {
 
 static void run_task(const run *run, int task, result *result) {
   bool quick = run->mode == QUICK;
-  int64_t steps = quick ? 80 : 300;
+  int64_t steps = quick ? 100 : 300;
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS), levels = rng_new((uint64_t)run->seed, STREAM_NOISE);
   pictures train_set = fashion_load(run->data, TRAINING, steps * BATCH_SIZE, quick ? 14 : 28, true);
   pictures test_set = fashion_load(run->data, TEST, TEST_COUNT, quick ? 14 : 28, true);
@@ -76,6 +76,6 @@ const experiment e1 = {.id = "E1",
                        .arms = list_arms,
                        .quick_seeds = 3,
                        .full_seeds = 5,
-                       .seconds = {0.4, 4, 0},
+                       .seconds = {0.5, 4, 0},
                        .missing = fashion_missing,
                        .run = run_e1};
