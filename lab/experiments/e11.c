@@ -19,9 +19,9 @@ static int list_arms(arm arms[EXPERIMENT_ARMS]) {
     const char *name;
     double rate, cost;
     int seeds;
-  } table[] = {{"ln_pre_b16", 0.01, 1, 0},   {"bn_pre_b16", 0.01, 1, 0},    {"bn_cnn", 0.1, 0.6, 0},
-               {"rms_pre_b16", 0.01, 1, 3},  {"none_pre_b16", 0.003, 1, 3}, {"ln_pre_b4", 0.003, 0.3, 3},
-               {"bn_pre_b4", 0.003, 0.3, 3}, {"ln_post_b16", 0.003, 1, 3},  {"bn_post_b16", 0.003, 1, 3}};
+  } table[] = {{"ln_pre_b16", 0.01, 1, 0},  {"bn_pre_b16", 0.01, 1, 0},    {"bn_cnn", 0.1, 0.3, 0},
+               {"rms_pre_b16", 0.01, 1, 3}, {"none_pre_b16", 0.003, 1, 3}, {"ln_pre_b4", 0.003, 0.3, 3},
+               {"bn_pre_b4", 0.01, 0.3, 3}, {"ln_post_b16", 0.003, 1, 3},  {"bn_post_b16", 0.003, 1, 3}};
   int count = 0;
   for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
     count = arm_add(arms, count, table[i].name, table[i].rate, false);
@@ -254,6 +254,6 @@ const experiment e11 = {.id = "E11",
                         .headline = "val_loss",
                         .arms = list_arms,
                         .full_seeds = 5,
-                        .seconds = {0, 50, 18},
+                        .seconds = {0, 56, 18},
                         .missing = missing,
                         .run = run_e11};
