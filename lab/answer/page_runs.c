@@ -51,8 +51,8 @@ static void put_scale(page *p, const char *experiment) {
     double low, high;
     if (!range_of(p, experiment, shown[i].key, &low, &high)) continue;
     text_add(&p->out, page_say(p, ", %s ", "，%s "), page_say(p, shown[i].english, shown[i].chinese));
-    if (low < high) text_add(&p->out, page_say(p, "%.6g to %.6g", "%.6g 至 %.6g"), low, high);
-    else text_add(&p->out, "%.6g", low);
+    if (low < high) text_add(&p->out, page_say(p, "%.9g to %.9g", "%.9g 至 %.9g"), low, high);
+    else text_add(&p->out, "%.9g", low);
   }
 }
 
