@@ -5,6 +5,7 @@ FUZZ_SECONDS ?= 20
 SANITIZE ?= address,undefined
 CHECKS ?= 2000
 BENCH ?=
+LAB ?=
 
 all: build/CMakeCache.txt
 	@cmake --build build --parallel
@@ -15,6 +16,13 @@ build/CMakeCache.txt:
 # Everything, installing what is missing.
 test:
 	@./test
+
+# The lab in full: trains every network of every experiment, about an hour on 2 idle cores; stopped, it goes on from
+# there. Writes report/index.html. make lab LAB='--lang zh --out FOLDER'
+lab:
+	@./setup demo
+	@cmake/build.sh build "norma_command norma_lab norma_report"
+	@build/norma lab --full $(LAB)
 
 # Random problems, the library against its reference: make check CHECKS=20000
 check: all
@@ -73,4 +81,4 @@ format:
 clean:
 	@rm -rf build
 
-.PHONY: all test check sanitize fuzz bench bench-quick python python-package test-torch install format clean
+.PHONY: all test lab check sanitize fuzz bench bench-quick python python-package test-torch install format clean

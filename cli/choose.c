@@ -11,6 +11,7 @@
 static const char help[] =
     "usage: norma choose --task TASK [OPTIONS]\n"
     "       norma choose                       asks, on a terminal\n"
+    "       norma choose --table [OPTIONS]     which layer for which task, with verdicts, in one table\n"
     "       norma choose --guide               prints docs/guide.md\n"
     "\n"
     "Recommends a first and a second normalization layer: the reason, the evidence with its verdicts, the cost,\n"
@@ -25,12 +26,13 @@ static const char help[] =
     "  --pretrained     starts from weights that were trained with batch norm\n"
     "  --deploy HOW     float or int8\n"
     "  --results FILE   verdicts of a run of the lab (default: report/results.json if it is there, else shipped ones)\n"
+    "  --lang LANG      language of --table: en or zh\n"
     "  --json           for programs\n";
 
 typedef struct options {
   choose_case the_case;
   const char *results;
-  bool json, guide, tasks, help;
+  bool json, guide, tasks, table, zh, help;
 } options;
 
 static int read_count(const char *option, const char *word, int64_t *out) {
@@ -57,13 +59,19 @@ static int read_word(const char *option, const char *word, const char *const *kn
 /* An option with a value. */
 static int read_value(options *o, const char *option, const char *word) {
   static const char *const models[] = {"cnn", "modern-cnn", "transformer", "rnn", "mlp", NULL};
-  static const char *const deploys[] = {"float", "int8", NULL};
+  static const char *const deploys[] = {"float", "int8", NULL}, *const languages[] = {"en", "zh", NULL};
   choose_case *c = &o->the_case;
   if (strcmp(option, "--task") == 0) return c->task = word, EXIT_GOOD;
   if (strcmp(option, "--results") == 0) return o->results = word, EXIT_GOOD;
   if (strcmp(option, "--batch") == 0) return read_count(option, word, &c->batch);
   if (strcmp(option, "--workers") == 0) return read_count(option, word, &c->workers);
   if (strcmp(option, "--channels") == 0) return read_count(option, word, &c->channels);
+  if (strcmp(option, "--lang") == 0) {
+    const char *language = NULL;
+    int bad = read_word(option, word, languages, "en or zh", &language);
+    o->zh = !bad && strcmp(language, "zh") == 0;
+    return bad;
+  }
   if (strcmp(option, "--model") == 0) {
     return read_word(option, word, models, "cnn, modern-cnn, transformer, rnn or mlp", &c->model);
   }
@@ -76,13 +84,14 @@ static bool read_flag(options *o, const char *option) {
   if (strcmp(option, "--json") == 0) return o->json = true;
   if (strcmp(option, "--guide") == 0) return o->guide = true;
   if (strcmp(option, "--tasks") == 0) return o->tasks = true;
+  if (strcmp(option, "--table") == 0) return o->table = true;
   if (strcmp(option, "--help") == 0 || strcmp(option, "-h") == 0) return o->help = true;
   return false;
 }
 
 static int read_options(int argc, char **argv, options *o) {
   static const char *const valued[] = {"--task",     "--results", "--batch", "--workers",
-                                       "--channels", "--model",   "--deploy"};
+                                       "--channels", "--model",   "--deploy", "--lang"};
   *o = (options){0};
   for (int i = 1; i < argc; i++) {
     bool takes_value = false;
@@ -120,6 +129,7 @@ int command_choose(int argc, char **argv) {
   if (o.help) return fputs(help, stdout), EXIT_GOOD;
   if (o.tasks) return print_tasks(), EXIT_GOOD;
   if (o.guide) return choose_print_guide();
+  if (o.table) return (bad = choose_load_verdicts(o.results)) ? bad : (choose_print_table(o.zh), EXIT_GOOD);
   if (o.the_case.task == NULL) {
     if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO) || o.json) {
       return cli_fail("--task is missing; norma choose --tasks lists the tasks");

@@ -1,8 +1,9 @@
 /*
  * The parts of `norma choose`: the command line (choose.c), questions on a terminal (choose_ask.c), the rules
  * (choose_rules.c), what the lab found on the statements they rest on (choose_evidence.c), and what is printed: text
- * (choose_print.c), JSON (choose_json.c), docs/guide.md (choose_guide.c). The rules are guide/rules.json, the
- * statements lab/claims.json, the shipped verdicts lab/verdicts.json; all three are part of the program.
+ * (choose_print.c), JSON (choose_json.c), docs/guide.md (choose_guide.c), a table (choose_table.c). The rules are
+ * guide/rules.json, the statements lab/claims.json, the shipped verdicts lab/verdicts.json; all three are part of the
+ * program.
  */
 #ifndef NORMA_CHOOSE_H
 #define NORMA_CHOOSE_H
@@ -60,6 +61,7 @@ int choose_ask(choose_case *c);
 void choose_print(const choose_case *c, const choose_answer *a);
 int choose_print_json(const choose_case *c, const choose_answer *a);
 int choose_print_guide(void);
+void choose_print_table(bool zh);
 /* Prints words in lines of at most 100 columns; the first begins with `head`, the others are indented as far. */
 void choose_wrap(const char *head, const char *words);
 

@@ -42,6 +42,7 @@ static void put_scale(page *p, const char *experiment) {
     const char *key, *english, *chinese;
   } shown[] = {{"parameters", "parameters", "参数量"},
                {"training_pictures", "training pictures", "训练图像"},
+               {"text_characters", "characters of text", "文本字符数"},
                {"side", "pixels a side", "边长（像素）"},
                {"steps", "steps", "步数"},
                {"batch", "batch", "批量"},
@@ -50,9 +51,18 @@ static void put_scale(page *p, const char *experiment) {
     double low, high;
     if (!range_of(p, experiment, shown[i].key, &low, &high)) continue;
     text_add(&p->out, page_say(p, ", %s ", "，%s "), page_say(p, shown[i].english, shown[i].chinese));
-    if (low < high) text_add(&p->out, page_say(p, "%.6g to %.6g", "%.6g 至 %.6g"), low, high);
-    else text_add(&p->out, "%.6g", low);
+    if (low < high) text_add(&p->out, page_say(p, "%.9g to %.9g", "%.9g 至 %.9g"), low, high);
+    else text_add(&p->out, "%.9g", low);
   }
+}
+
+/* Does any test of the statements belong to it? */
+static bool is_known(const page *p, const char *experiment) {
+  const cJSON *test;
+  cJSON_ArrayForEach(test, cJSON_GetObjectItemCaseSensitive(p->data, "tests")) {
+    if (strcmp(answer_string(test, "experiment"), experiment) == 0) return true;
+  }
+  return false;
 }
 
 static void put_missing(page *p) {
@@ -62,7 +72,7 @@ static void put_missing(page *p) {
   for (int i = 0; i <= LAST_EXPERIMENT; i++) {
     char name[16];
     snprintf(name, sizeof name, "E%d", i);
-    if (answer_mode(p->runs, name) != NULL) continue;
+    if (answer_mode(p->runs, name) != NULL || !is_known(p, name)) continue;
     text_add(&p->out, "%s%s", before, name);
     before = page_say(p, ", ", "、");
   }

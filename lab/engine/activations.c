@@ -25,27 +25,31 @@ layer *relu(void) {
   return layer_new(&kind);
 }
 
-static const real gelu_scale = (real)0.7978845608028654; /* sqrt(2 / pi) */
+static const real gelu_scale = (real)1.5957691216057308; /* 2 sqrt(2 / pi) */
 static const real gelu_cube = (real)0.044715;
 
+enum { GELU_Y, GELU_DX, GELU_SHARE };
+
+/* v (1 + tanh u) / 2 is v times the logistic function of 2 u: one exponential, which backward need not take again. */
 static tensor gelu_forward(layer *l, tensor x, phase phase) {
   (void)phase;
   int64_t count = tensor_count(x);
-  real *y = layer_reals(l, 0, count);
+  real *y = layer_reals(l, GELU_Y, count), *share = layer_reals(l, GELU_SHARE, count);
   for (int64_t i = 0; i < count; i++) {
     real v = x.at[i];
-    y[i] = v / 2 * (1 + real_tanh(gelu_scale * (v + gelu_cube * v * v * v)));
+    share[i] = 1 / (1 + real_exp(-gelu_scale * (v + gelu_cube * v * v * v)));
+    y[i] = v * share[i];
   }
   return tensor_like(x, y);
 }
 
 static tensor gelu_backward(layer *l, tensor dy) {
   int64_t count = tensor_count(dy);
-  real *dx = layer_reals(l, 1, count);
+  real *dx = layer_reals(l, GELU_DX, count);
+  const real *share = l->buffers[GELU_SHARE];
   for (int64_t i = 0; i < count; i++) {
-    real v = l->x.at[i], t = real_tanh(gelu_scale * (v + gelu_cube * v * v * v));
-    real slope = (1 + t) / 2 + v / 2 * (1 - t * t) * gelu_scale * (1 + 3 * gelu_cube * v * v);
-    dx[i] = dy.at[i] * slope;
+    real v = l->x.at[i], s = share[i];
+    dx[i] = dy.at[i] * (s + v * s * (1 - s) * gelu_scale * (1 + 3 * gelu_cube * v * v));
   }
   return tensor_like(dy, dx);
 }

@@ -76,6 +76,6 @@ const experiment e1 = {.id = "E1",
                        .arms = list_arms,
                        .quick_seeds = 3,
                        .full_seeds = 5,
-                       .seconds = {0.8, 4, 0},
+                       .seconds = {0.5, 4, 0},
                        .missing = fashion_missing,
                        .run = run_e1};

@@ -63,6 +63,6 @@ const experiment e2 = {.id = "E2",
                        .tuned = true,
                        .quick_seeds = 3,
                        .full_seeds = 3,
-                       .seconds = {2.7, 28, 15},
+                       .seconds = {1.4, 28, 15},
                        .missing = fashion_missing,
                        .run = run_e2};

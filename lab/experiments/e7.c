@@ -76,6 +76,6 @@ const experiment e7 = {.id = "E7",
                        .arms = list_arms,
                        .quick_seeds = 3,
                        .full_seeds = 3,
-                       .seconds = {6.5, 60, 0},
+                       .seconds = {3.5, 60, 0},
                        .missing = fashion_missing,
                        .run = run_e7};

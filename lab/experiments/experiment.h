@@ -17,6 +17,7 @@ typedef struct arm {
   double rate;      /* learning rate; tuned experiments in full mode choose their own */
   bool quick;       /* part of quick mode */
   double cost;      /* of a run, as a multiple of the experiment's seconds; 0: 1 */
+  int seeds;        /* in full mode, if fewer than the experiment's are enough; 0: all of them */
 } arm;
 
 typedef struct experiment experiment;

@@ -23,6 +23,7 @@ static const char usage[] =
     "  --fresh      run also what is finished\n"
     "  --jobs N     runs at the same time, one thread each (default: the number of CPUs)\n"
     "  --no-report  only run; otherwise norma-report then judges the runs and writes DIR/index.html\n"
+    "  --gate       fail also if a gate of an experiment that trains is not confirmed\n"
     "  --lang LANG  language of the report, en or zh\n"
     "  --list       the experiments and their arms\n"
     "  --help       this text\n"
@@ -57,6 +58,7 @@ static const struct option known[] = {{"full", no_argument, NULL, 'f'},
                                       {"list", no_argument, NULL, 'l'},
                                       {"help", no_argument, NULL, 'h'},
                                       {"no-report", no_argument, NULL, 'r'},
+                                      {"gate", no_argument, NULL, 't'},
                                       {"lang", required_argument, NULL, 'g'},
                                       {"seeds", required_argument, NULL, 's'},
                                       {"jobs", required_argument, NULL, 'j'},
@@ -76,6 +78,7 @@ static int read_option(int option, options *o) {
     case 'l': o->list = true; break;
     case 'h': o->help = true; break;
     case 'r': o->no_report = true; break;
+    case 't': o->gate = true; break;
     case 'g':
       o->lang = optarg;
       if (strcmp(optarg, "en") != 0 && strcmp(optarg, "zh") != 0) {
@@ -159,7 +162,8 @@ static int report(const options *o) {
   int status = 0;
   pid_t process = fork();
   if (process == 0) {
-    execl(path, "norma-report", "--exact", "--out", o->out, "--lang", o->lang, (char *)NULL);
+    execl(path, "norma-report", "--exact", "--out", o->out, "--lang", o->lang, o->gate ? "--gate" : (char *)NULL,
+          (char *)NULL);
     _exit(127);
   }
   if (process < 0 || waitpid(process, &status, 0) < 0 || !WIFEXITED(status) || WEXITSTATUS(status) == 127) {

@@ -59,18 +59,18 @@ double tuned_rate(const char *out, const run *r) {
   return best;
 }
 
-/* Puts a run into the plan unless its result is there. A full result is not lost to a quick run. */
+/* Puts a run into the plan unless its result is there. A full result serves as a quick one, and is not lost to it. */
 static int plan_add(const options *o, plan *p, run r) {
   char path[PATH_SIZE], mode[16];
   run_path(o->out, &r, path);
   if (!o->fresh) {
     result_mode(path, mode);
-    if (r.mode == QUICK && strcmp(mode, "full") == 0) {
-      return lab_fail("%s is from a full run: --out OTHER_FOLDER keeps it, --fresh replaces it", path);
-    }
-    if (result_is_of(path, mode_names[r.mode])) {
+    if (result_is_of(path, mode_names[r.mode]) || (r.mode == QUICK && result_is_of(path, mode_names[FULL]))) {
       p->kept++;
       return EXIT_GOOD;
+    }
+    if (r.mode == QUICK && strcmp(mode, "full") == 0) {
+      return lab_fail("%s is from a full run: --out OTHER_FOLDER keeps it, --fresh replaces it", path);
     }
   }
   if (p->count == PLAN_RUNS) {
@@ -93,13 +93,15 @@ static int plan_experiment(const options *o, plan *p, const experiment *e, bool 
   int count = e->arms(arms), failed = EXIT_GOOD;
   mode mode = mode_of(o, e);
   int seeds = o->seeds > 0 ? o->seeds : mode == FULL ? e->full_seeds : e->quick_seeds;
+  bool own = o->seeds == 0 && mode == FULL && !tuning; /* arms may have fewer seeds */
   if (tuning && (!e->tuned || mode == QUICK)) {
     return EXIT_GOOD;
   }
   /* Seeds outermost: what is stopped early has all arms of the first seeds. */
   for (int i = 0; i < (tuning ? RATES : seeds); i++) {
     for (int a = 0; a < count && !failed; a++) {
-      if (wanted(o, e, &arms[a])) {
+      bool enough = own && arms[a].seeds > 0 && i >= arms[a].seeds;
+      if (wanted(o, e, &arms[a]) && !enough) {
         run r = {e, arms[a], tuning ? TUNING_SEED : i + 1, tuning ? TUNE : mode, tuning ? rates[i] : 0, o->data};
         failed = plan_add(o, p, r);
       }
@@ -126,12 +128,27 @@ static int find_chosen(const options *o, const experiment *chosen[]) {
   return count;
 }
 
+/* Quick mode without names is not the whole lab. */
+static void print_left_out(const options *o) {
+  if (o->full || o->chosen_count > 0) {
+    return;
+  }
+  printf("quick mode: some arms only, and without");
+  for (int i = 0; experiments[i] != NULL; i++) {
+    if (experiments[i]->quick_seeds == 0) {
+      printf(" %s", experiments[i]->id);
+    }
+  }
+  printf("; norma lab --full has everything\n");
+}
+
 int plan_make(const options *o, plan *p) {
   const experiment *chosen[PLAN_RUNS];
   int count = find_chosen(o, chosen), failed = EXIT_GOOD, with_arm = 0;
   if (count < 0) {
     return EXIT_USAGE;
   }
+  print_left_out(o);
   for (int i = 0; i < count; i++) {
     arm found;
     with_arm += o->arm != NULL && find_arm(chosen[i], o->arm, &found);

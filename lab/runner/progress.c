@@ -49,6 +49,8 @@ void progress_finished(progress *p, const options *o, const run *r, double secon
   printf("[%*d/%d] %-30s ", p->total > 99 ? 3 : 2, p->done + p->failed, p->total, text);
   if (isfinite(value)) {
     printf("%s %.4g", metric, value);
+  } else if (result_read(path, "diverged") == 0) {
+    printf("trained"); /* an arm that has no such metric */
   } else {
     printf("%s not finite (diverged)", metric);
   }

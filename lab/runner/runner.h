@@ -16,7 +16,7 @@ enum { PATH_SIZE = 4096, PLAN_RUNS = 4096, TUNING_SEED = 101 };
 typedef struct options {
   const char *out, *data, *lang;
   const char *arm;               /* only this one */
-  bool full, fresh, list, help, no_report;
+  bool full, fresh, list, help, no_report, gate;
   int seeds, jobs;
   char **chosen;                 /* ids of experiments */
   int chosen_count;

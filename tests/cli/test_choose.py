@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import subprocess
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,40 @@ def test_verdicts_of_this_machine_come_first(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text(json.dumps(results_with("REFUTED")))
     done = choose("--task", "segmentation", "--results", "other.json", cwd=tmp_path)
     assert "verdicts of other.json" in done.stdout and "REFUTED" in done.stdout
+
+
+MARKS = {"CONFIRMED": "✓", "DIRECTION ONLY": "≈", "NOT REPRODUCED": "○", "REFUTED": "✗", "LITERATURE": "§",
+         "NOT RUN": "…"}
+
+
+def columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_table_has_the_verdicts_of_a_run(language: str, tmp_path: Path) -> None:
+    verdicts = {claim: list(MARKS)[claim % 6] for claim in IDS}
+    run = {"claims": [{"id": claim, "verdict": verdict} for claim, verdict in verdicts.items()], "tests": {}}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    done = choose("--table", "--lang", language, "--results", "run.json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    head, *lines = done.stdout.splitlines()
+    assert len(lines) == len(RULES["table"]) + 2 and "run.json" in lines[-2]
+    assert all(mark in lines[-1] for mark in MARKS.values())
+    tasks = {task["id"]: task for task in RULES["tasks"]}
+    for line, row in zip(lines, RULES["table"]):
+        rule = tasks[row["task"]]["rules"][row["rule"]]
+        evidence = " ".join(f"{claim}{MARKS[verdicts[claim]]}" for claim in rule["claims"])
+        layer = RULES["layers"][rule["first"]][language] + ("" if row["article"] else " *")
+        assert re.split(r" {2,}", line) == [row[language], evidence, layer]
+        before = line[:line.index("  " + layer)]
+        assert columns(before) == columns(head[:head.index("layer" if language == "en" else "推荐的层")]) - 2
+
+
+def test_the_table_without_a_run_has_the_shipped_verdicts(tmp_path: Path) -> None:
+    assert "verdicts of the lab as shipped:" in choose("--table", cwd=tmp_path).stdout
+    done = choose("--table", "--lang", "fr")
+    assert (done.returncode, done.stderr) == (2, 'norma choose: --lang is "fr"; en or zh would be right\n')
 
 
 # ----------------------------------------------------------------------------------------------------- questions ---

@@ -323,7 +323,7 @@ def test_help():
         assert word in result.stdout
 
 
-@pytest.mark.parametrize("arguments", [["--data", "x"], [""]])
+@pytest.mark.parametrize("arguments", [["--data", "x"], [""], ["--lang"], ["--lang", "de"], ["out", "--lang", ""]])
 def test_the_script_refuses_what_it_does_not_know(arguments):
     result = subprocess.run([ROOT / "demo", *arguments], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (2, "")
@@ -332,7 +332,7 @@ def test_the_script_refuses_what_it_does_not_know(arguments):
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_picture_of_norma_is_embedded(tmp_path, language):
-    """What ./demo does: norma picture, then norma-demo, into one folder."""
+    """What ./demo does: a picture of norma's beside the page of norma-demo."""
     drawn = subprocess.run([BUILD / "norma", "picture", "--lang", language, "-o", tmp_path / "layers.svg"], timeout=60)
     assert drawn.returncode == 0
     assert run("--out", tmp_path).returncode == 0

@@ -40,7 +40,8 @@ def folder(tmp_path_factory):
     """Looks like the root of the repository after ./demo, as far as the commands need it."""
     path = tmp_path_factory.mktemp("docs")
     (path / "build").symlink_to(BUILD)
-    run(BUILD / "norma-demo", cwd=path)
+    (path / "report").mkdir()
+    run(BUILD / "norma-demo", "--out", "report/maps", cwd=path)
     return path
 
 

@@ -1,7 +1,10 @@
 """norma-lab: what a run writes, the same bits for the same seed, kept and continued runs, Ctrl-C, refusals."""
 
 import json
+import math
 import os
+import random
+import re
 import signal
 import subprocess
 import time
@@ -85,6 +88,95 @@ def test_a_quick_run_does_not_replace_a_full_one(tmp_path: Path) -> None:
     done = lab("E1", "--arm", "bn", "--seeds", 1, "--out", tmp_path, "--no-report")
     assert done.returncode == 2 and "--fresh replaces it" in done.stderr
     assert json.loads(path.read_text()) == {"mode": "full"}
+
+
+def test_a_full_run_serves_as_a_quick_one(first: Path, tmp_path: Path) -> None:
+    result = results(first)["bn.seed2.json"] | {"mode": "full", "seed": 1}
+    path = tmp_path / "runs" / "E1" / "bn.seed1.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(result))
+    done = lab("E1", "--arm", "bn", "--seeds", 1, "--out", tmp_path, "--no-report")
+    assert done.returncode == 0 and done.stdout.startswith("1 finished runs in")
+    assert json.loads(path.read_text()) == result
+
+
+def failing_gate(folder: Path) -> Path:
+    """Runs that say that batch norm does not read its neighbours."""
+    for seed in (1, 2, 3):
+        for arm in ("bn_random", "bn_sorted"):
+            path = folder / "runs" / "E7" / f"{arm}.seed{seed}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            run = {"experiment": "E7", "arm": arm, "seed": seed, "mode": "quick", "config": {}, "curves": {},
+                   "metrics": {"train_loss_final": 1.0 + seed, "test_error_running": 20.0 + seed}}
+            path.write_text(json.dumps(run))
+    return folder
+
+
+@pytest.mark.parametrize(("options", "status"), [([], 0), (["--gate"], 1)])
+def test_gates_of_training_fail_only_if_asked(options: list[str], status: int, tmp_path: Path) -> None:
+    done = lab("E0", *options, "--out", failing_gate(tmp_path))
+    assert done.returncode == status
+    assert ("gate e7.reads_loss is" in done.stderr) == (status == 1)
+    assert "<html" in (tmp_path / "index.html").read_text()
+
+
+def first_lines(count: int, *arguments: object) -> list[str]:
+    """What norma-lab prints before it has finished a run."""
+    words = [str(word) for word in (LAB, *arguments)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(count)]
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+    return lines
+
+
+def test_quick_mode_says_what_it_leaves_out(tmp_path: Path) -> None:
+    left_out, _ = first_lines(2, "--out", tmp_path, "--no-report")
+    listed = lab("--list").stdout
+    absent = [one.group(1) for one in re.finditer(r"^(E\d+) (?:.*\n(?!E\d)){1,9}? +seeds: 0 quick", listed, re.M)]
+    assert left_out == f"quick mode: some arms only, and without {' '.join(absent)}; norma lab --full has everything\n"
+    assert "E11" in absent and "E1" not in absent
+    (named,) = first_lines(1, "E7", "--out", tmp_path / "named", "--no-report")
+    assert "6 runs" in named
+
+
+def test_an_arm_may_have_fewer_seeds(tmp_path: Path) -> None:
+    for arm, runs in (("ln_pre_b16", 5), ("rms_pre_b16", 3)):
+        (line,) = first_lines(1, "E11", "--arm", arm, "--out", tmp_path, "--no-report")
+        assert line.startswith(f"{runs} runs")
+    (line,) = first_lines(1, "E11", "--arm", "rms_pre_b16", "--seeds", 4, "--out", tmp_path, "--no-report")
+    assert line.startswith("4 runs")
+
+
+@pytest.fixture(scope="module")
+def own_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200,000 and some characters of 11 kinds; 'é' is one of them. Which of the words comes next is a coin's throw."""
+    folder = tmp_path_factory.mktemp("text")
+    words, throws = ("caché ", "thérmos\n"), random.Random(1)
+    (folder / "text.txt").write_text("".join(throws.choice(words) for _ in range(30000)), encoding="utf-8")
+    return folder
+
+
+def test_a_text_of_ones_own(own_text: Path, tmp_path: Path) -> None:
+    """A trial of a learning rate, the shortest run that E11 has. It learns the words, and cannot know the throws."""
+    done = lab("--child", "E11", "--arm", "bn_pre_b4", "--seed", 1, "--mode", "tune", "--rate", 0.01,
+               "--data", own_text, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (result,) = results(tmp_path).values()
+    characters = (own_text / "text.txt").read_text(encoding="utf-8")
+    assert result["config"]["text_characters"] == len(characters)
+    assert result["config"]["different_characters"] == len(set(characters))
+    throws = math.log(2) * characters.count("é") / len(characters)
+    assert throws < result["metrics"]["validation_error"] < 1.5 * throws
+    assert result["metrics"]["drift"] > 0 and result["metrics"]["drift_variance"] > 0
+
+
+def test_a_short_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("short")
+    done = lab("E11", "--arm", "ln_pre_b4", "--seeds", 1, "--data", tmp_path, "--out", tmp_path / "out", "--no-report")
+    assert done.returncode == 1 and "FAILED" in done.stdout
+    assert done.stderr == f"norma-lab: {tmp_path}/text.txt: 5 characters, expected at least 200000\n"
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
