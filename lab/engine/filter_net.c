@@ -93,7 +93,8 @@ void filter_net_forward(filter_net *f, tensor x, tensor features[FILTER_SCALES])
 tensor filter_net_backward(filter_net *f, tensor dfeatures[FILTER_SCALES]) {
   tensor dx = {0};
   for (int i = FILTER_SCALES - 1; i >= 0; i--) {
-    for (int64_t j = 0; dx.ndim > 0 && j < tensor_count(dx); j++) {
+    int64_t count = tensor_count(dx); /* 0 at the last scale */
+    for (int64_t j = 0; j < count; j++) {
       dfeatures[i].at[j] += dx.at[j];
     }
     dx = backward(f->filters[i], dfeatures[i]);

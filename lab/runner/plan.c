@@ -100,7 +100,8 @@ static int plan_experiment(const options *o, plan *p, const experiment *e, bool 
   for (int i = 0; i < (tuning ? RATES : seeds); i++) {
     for (int a = 0; a < count && !failed; a++) {
       if (wanted(o, e, &arms[a])) {
-        run r = {e, arms[a], tuning ? TUNING_SEED : i + 1, tuning ? TUNE : mode, tuning ? rates[i] : 0, o->data};
+        run r = {e, arms[a], tuning ? TUNING_SEED : i + 1, tuning ? TUNE : mode, tuning ? rates[i] : 0, o->data,
+                 o->out};
         failed = plan_add(o, p, r);
       }
     }
