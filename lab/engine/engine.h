@@ -229,7 +229,7 @@ layer *unet(rng *r, int channels, int width, int levels, int classes, norm_spec 
 /* One block of a transformer: attention and a 2-layer perceptron of 4 times the features, norm before or after. */
 layer *transformer_block(rng *r, int features, int heads, bool causal, bool norm_first, norm_spec norm);
 
-/* -------------------------------------------------------------------------------------------- style transfer --- */
+/* ------------------------------------------------------------------------------------------- style transfer --- */
 
 /* The mean and the standard deviation of each channel of x become those of another tensor (norma_adain). That one is
  * set before each forward; x gets a gradient, it does not. */

@@ -197,30 +197,32 @@ static void judge_generator(transfer *t, tensor test, result *result) {
   }
 }
 
-/* The photographs that were never seen, two of them again with less contrast; the style; what the generator makes of
- * the former. */
+/* Two rows for the report: photographs that were never seen, two of them again with less contrast; below, after the
+ * style, what the generator makes of them. */
 static void show(const transfer *t, const scenes *shown, const photo *style, int side) {
   enum { AGAIN = 2 };
   const real less = (real)0.3;
   int64_t size = (int64_t)PHOTO_CHANNELS * side * side;
-  int columns = shown->count + AGAIN;
+  int columns = 1 + shown->count + AGAIN;
   char name[64];
   real *photos = engine_alloc((size_t)(columns * size) * sizeof *photos);
   real *made = engine_alloc((size_t)(columns * size) * sizeof *made);
-  for (int i = 0; i < columns; i++) {
+  for (int64_t j = 0; j < size; j++) {
+    photos[j] = 1; /* white above the style */
+  }
+  scene_middle(style, side, made);
+  for (int i = 1; i < columns; i++) {
     real *at = photos + i * size;
-    scene_middle(&shown->photos[i % shown->count], side, at);
-    for (int64_t j = 0; j < size && i >= shown->count; j++) {
+    scene_middle(&shown->photos[(i - 1) % shown->count], side, at);
+    for (int64_t j = 0; j < size && i > shown->count; j++) {
       at[j] *= less;
     }
     tensor y = forward(t->net, tensor4(at, 1, PHOTO_CHANNELS, side, side), RUNNING);
     memcpy(made + i * size, y.at, (size_t)size * sizeof *made);
   }
   snprintf(name, sizeof name, "E10_%s", t->run->arm.name);
-  scenes_picture(t->run, name, made, 1, columns, side);
   scenes_picture(t->run, "E10_photos", photos, 1, columns, side);
-  scene_middle(style, side, made);
-  scenes_picture(t->run, "E10_style", made, 1, 1, side);
+  scenes_picture(t->run, name, made, 1, columns, side);
   free(photos);
   free(made);
 }
