@@ -12,16 +12,17 @@
 
 enum { BATCH_SIZE = 4, PRECISE_BATCHES = 64, GROUPS = 8, TEST_SEED = 11, WIDTH = 16 };
 
-static const double content_weight = 0.3, rate = 3e-3;
+/* Without normalization the rate of the others makes all pixels black within some steps, and then nothing changes. */
+static const double content_weight = 0.3, rate = 3e-3, rate_without = 1e-3;
 static int list_arms(arm arms[EXPERIMENT_ARMS]) {
   static const char *const names[] = {"in",     "bn",     "gn",            "ln",           "none",
                                       "in_raw", "bn_raw", "in_normalized", "bn_normalized"};
   int count = 0;
   for (int i = 0; i < 9; i++) {
-    count = arm_add(arms, count, names[i], rate, i < 2);
+    count = arm_add(arms, count, names[i], strcmp(names[i], "none") == 0 ? rate_without : rate, i < 2);
   }
   count = arm_add(arms, count, "adain", rate, false);
-  arms[count - 1].cost = 4;
+  arms[count - 1].cost = 2;
   return count;
 }
 
@@ -292,6 +293,6 @@ const experiment e10 = {.id = "E10",
                         .arms = list_arms,
                         .quick_seeds = 3,
                         .full_seeds = 3,
-                        .seconds = {4, 25, 0},
+                        .seconds = {4, 24, 0},
                         .missing = scenes_missing,
                         .run = run_e10};
