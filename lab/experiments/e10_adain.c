@@ -39,16 +39,16 @@ static layer *decoder_new(rng *r) {
   return net;
 }
 
-/* Room for n pictures of that side. */
-static adain_net adain_new(rng *weights, const scenes *training, int square, int n, int side) {
-  adain_net a = {.encoder = scenes_filters(training, square), .adain = adain(), .decoder = decoder_new(weights)};
+/* With room for a batch of squares, or for one of twice the side. */
+static adain_net adain_new(rng *weights, const scenes *training, int side) {
+  adain_net a = {.encoder = scenes_filters(training, side), .adain = adain(), .decoder = decoder_new(weights)};
   static const int channels[FILTER_SCALES] = {32, 48, 64};
   for (int i = 0; i < FILTER_SCALES; i++) {
-    size_t units = (size_t)(n * channels[i]);
+    size_t units = (size_t)(BATCH_SIZE * channels[i]);
     a.style[i] = (moments){engine_alloc(units * sizeof(double)), engine_alloc(units * sizeof(double))};
     a.gradients[i] = engine_alloc((units * (size_t)(side * side) >> 2 * i) * sizeof(real));
   }
-  size_t last = (size_t)(n * channels[LAST] * side * side) >> 2 * LAST;
+  size_t last = (size_t)(BATCH_SIZE * channels[LAST] * side * side) >> 2 * LAST;
   a.features = engine_alloc(last * sizeof(real));
   a.dfeature = engine_alloc(last * sizeof(real));
   return a;
@@ -197,7 +197,7 @@ void run_adain(const run *run, result *result) {
   scenes training = scenes_load(run->data, SCENE_TRAINING, shorter);
   scenes content = scenes_load(run->data, SCENE_CONTENT, shorter), style = scenes_load(run->data, SCENE_STYLE, shorter);
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS);
-  adain_net a = adain_new(&weights, &training, side, BATCH_SIZE, side);
+  adain_net a = adain_new(&weights, &training, side);
   result_config(result, "steps", steps);
   result_config(result, "batch", BATCH_SIZE);
   result_config(result, "training_pictures", training.count);
