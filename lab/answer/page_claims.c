@@ -87,27 +87,59 @@ static int is_picture(const struct dirent *entry) {
   return entry->d_name[0] != '.' && length > 4 && strcmp(entry->d_name + length - 4, ".png") == 0;
 }
 
-/* Every FOLDER/pictures/PREFIX*.png, inside the page. */
+/* A row of a figure: its label and FOLDER/pictures/FILE, inside the page. */
+static void put_picture(page *p, const char *file, const cJSON *label) {
+  char path[ANSWER_PATH + 300];
+  snprintf(path, sizeof path, "%s/pictures/%s", p->folder, file);
+  text_put(&p->out, "<p>");
+  text_escape(&p->out, answer_in(label, p->language));
+  text_put(&p->out, "</p><img alt=\"\" src=\"data:image/png;base64,");
+  text_base64(&p->out, path);
+  text_put(&p->out, "\">");
+}
+
+/* The entry of the plot's files that names this one, else the plot itself: both have `en` and `zh`. */
+static const cJSON *label_of(const cJSON *plot, const char *file) {
+  const cJSON *entry;
+  cJSON_ArrayForEach(entry, cJSON_GetObjectItemCaseSensitive(plot, "files")) {
+    if (strcmp(answer_string(entry, "file"), file) == 0) return entry;
+  }
+  return plot;
+}
+
+static bool begins_with(const char *name, const char *prefix) {
+  size_t length = strlen(prefix);
+  return strncmp(name, prefix, length) == 0 && !(name[length] >= '0' && name[length] <= '9');
+}
+
+static void put_labelled(page *p, const cJSON *plot, const cJSON *label, struct dirent **entries, int count) {
+  for (int i = 0; i < count; i++) {
+    const char *name = entries[i]->d_name;
+    if (begins_with(name, answer_string(plot, "prefix")) && label_of(plot, name) == label) put_picture(p, name, label);
+  }
+}
+
+/* Every FOLDER/pictures/PREFIX*.png: those that the plot lists in the order of its list, then the others. */
 static bool put_pictures(page *p, const cJSON *plot) {
-  char folder[ANSWER_PATH], path[ANSWER_PATH + 300];
-  struct dirent **entries;
+  char folder[ANSWER_PATH];
   const char *prefix = answer_string(plot, "prefix");
+  struct dirent **entries;
   bool any = false;
   snprintf(folder, sizeof folder, "%s/pictures", p->folder);
   int count = scandir(folder, &entries, is_picture, alphasort);
-  for (int i = 0; i < count; i++) {
-    const char *name = entries[i]->d_name;
-    if (strncmp(name, prefix, strlen(prefix)) == 0 && !(name[strlen(prefix)] >= '0' && name[strlen(prefix)] <= '9')) {
-      snprintf(path, sizeof path, "%s/%s", folder, name);
-      text_put(&p->out, "<figure class=\"shots\"><figcaption>");
-      text_escape(&p->out, answer_in(plot, p->language));
-      text_put(&p->out, "</figcaption><img alt=\"\" src=\"data:image/png;base64,");
-      text_base64(&p->out, path);
-      text_put(&p->out, "\"></figure>");
-      any = true;
+  for (int i = 0; i < count; i++) any = any || begins_with(entries[i]->d_name, prefix);
+  if (any) {
+    const cJSON *listed = cJSON_GetObjectItemCaseSensitive(plot, "files");
+    text_put(&p->out, "<figure class=\"shots\"><figcaption>");
+    text_escape(&p->out, answer_in(plot, p->language));
+    text_put(&p->out, "</figcaption>");
+    for (listed = listed != NULL ? listed->child : NULL; listed != NULL; listed = listed->next) {
+      put_labelled(p, plot, listed, entries, count);
     }
-    free(entries[i]);
+    put_labelled(p, plot, plot, entries, count);
+    text_put(&p->out, "</figure>");
   }
+  for (int i = 0; i < count; i++) free(entries[i]);
   if (count >= 0) free(entries);
   return any;
 }

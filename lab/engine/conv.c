@@ -185,9 +185,12 @@ static tensor conv_backward(layer *l, tensor dy) {
   int64_t in_item = tensor_item(x), out_item = c->out * s.pixels;
   real *dx = l->no_dx ? NULL : layer_reals(l, CONV_DX, s.n * in_item);
   for (int64_t i = 0; i < s.n; i++) {
-    const real *columns = columns_of(l, &s, x.at + i * in_item), *dy_i = dy.at + i * out_item;
-    gemm(false, true, c->out, s.rows, s.pixels, 1, dy_i, s.pixels, columns, s.pixels, 1, l->params[0].grad, s.rows);
-    if (c->bias) {
+    const real *dy_i = dy.at + i * out_item;
+    if (!l->fixed) {
+      const real *columns = columns_of(l, &s, x.at + i * in_item);
+      gemm(false, true, c->out, s.rows, s.pixels, 1, dy_i, s.pixels, columns, s.pixels, 1, l->params[0].grad, s.rows);
+    }
+    if (!l->fixed && c->bias) {
       bias_gradient(c, dy_i, s.pixels, l->params[1].grad);
     }
     if (dx == NULL) {

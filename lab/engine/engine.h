@@ -117,6 +117,7 @@ struct layer {
   size_t buffer_bytes[LAYER_BUFFERS];
   tensor x, y;    /* what the last forward saw and returned */
   bool no_dx;     /* the input needs no gradient: backward may return anything (set it on a net's first layer) */
+  bool fixed;     /* a conv's parameters need no gradient: backward leaves theirs alone */
 };
 
 tensor forward(layer *l, tensor x, phase phase);
@@ -227,6 +228,43 @@ layer *resnet(rng *r, int channels, int width, int classes, norm_spec norm);
 layer *unet(rng *r, int channels, int width, int levels, int classes, norm_spec norm);
 /* One block of a transformer: attention and a 2-layer perceptron of 4 times the features, norm before or after. */
 layer *transformer_block(rng *r, int features, int heads, bool causal, bool norm_first, norm_spec norm);
+
+/* ------------------------------------------------------------------------------------------- style transfer --- */
+
+/* The mean and the standard deviation of each channel of x become those of another tensor (norma_adain). That one is
+ * set before each forward; x gets a gradient, it does not. */
+layer *adain(void);
+void adain_style(layer *adain, tensor style);
+
+/* 3 x height x width pictures in -1..1 to features at three scales: 32 filters of 5 x 5, 48 and 64 of 3 x 3, random and
+ * fixed, each followed by ReLU, average pooling between them. The filters sum to zero and so ignore brightness; six of
+ * the first do not: the positive and the negative part of the three colours. */
+enum { FILTER_SCALES = 3 };
+
+typedef struct filter_net {
+  layer *filters[FILTER_SCALES];  /* convolution and ReLU */
+  layer *pools[FILTER_SCALES];    /* before the filters, NULL before the first */
+} filter_net;
+
+filter_net filter_net_new(rng *r);
+void filter_net_free(filter_net *f);
+/* Scales each filter so that its feature has mean square 1 on these pictures: all count alike then. */
+void filter_net_calibrate(filter_net *f, tensor pictures);
+/* The features stay valid until the next call. */
+void filter_net_forward(filter_net *f, tensor x, tensor features[FILTER_SCALES]);
+/* From the gradients of all features (which it changes) to that of x. */
+tensor filter_net_backward(filter_net *f, tensor dfeatures[FILTER_SCALES]);
+
+/* gram[a][b] = mean over all pixels and samples of feature a times feature b. */
+void gram_matrix(tensor features, double *gram);
+/* Mean over the samples of |gram(sample) - target|^2 / |target|^2; dy as in squared_error. */
+double gram_loss(tensor features, const double *target, real *dy);
+
+/* The mean and the standard deviation of each channel, [n][c] each. */
+void channel_moments(tensor features, double *mean, double *deviation);
+/* Mean over samples and channels of the squared differences to these means and deviations ([n][c] each), both added;
+ * dy as above. */
+double moment_loss(tensor features, const double *mean, const double *deviation, real *dy);
 
 /* ---------------------------------------------------------------------------------------- losses, optimizers --- */
 

@@ -39,7 +39,7 @@ typedef struct drift {
 } drift;
 
 /* Of one channel of a layer's input, of this batch. */
-static void channel_moments(tensor x, int64_t c, int64_t channels, double *mean, double *var) {
+static void column_moments(tensor x, int64_t c, int64_t channels, double *mean, double *var) {
   int64_t inner = x.ndim == 4 ? x.dim[2] * x.dim[3] : 1, outer = tensor_count(x) / channels / inner;
   double sum = 0, squares = 0, n = (double)(outer * inner);
   for (int64_t i = 0; i < outer; i++) {
@@ -67,7 +67,7 @@ static void drift_visit(layer *l, void *context) {
   double means = 0, variances = 0;
   for (int64_t c = 0; c < channels; c++) {
     double mean, var, running = (double)running_var[c] + 1e-5;
-    channel_moments(l->x, c, channels, &mean, &var);
+    column_moments(l->x, c, channels, &mean, &var);
     means += (mean - (double)running_mean[c]) * (mean - (double)running_mean[c]) / running;
     variances += fabs(log((var + 1e-5) / running));
   }

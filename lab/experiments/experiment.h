@@ -29,6 +29,7 @@ typedef struct run {
   mode mode;
   double rate;
   const char *data;  /* --data, may be NULL */
+  const char *out;   /* --out */
 } run;
 
 typedef struct result result;
@@ -58,6 +59,8 @@ void result_metric(result *r, const char *name, double value);
 void result_config(result *r, const char *name, double value);
 void result_config_text(result *r, const char *name, const char *value);
 void result_point(result *r, const char *curve, double x, double y);
+/* 8-bit RGB as DIR/pictures/NAME.png, which the report shows where lab/claims.json says so. */
+void run_picture(const run *run, const char *name, const unsigned char *rgb, int width, int height);
 /* Tells the runner which share of the run is done. Call it as often as you like. */
 void run_progress(double share);
 

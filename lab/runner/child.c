@@ -23,7 +23,7 @@ void run_progress(double share) {
 }
 
 int child_run(const options *o) {
-  run r = {.experiment = find_experiment(o->child), .seed = o->seed, .data = o->data};
+  run r = {.experiment = find_experiment(o->child), .seed = o->seed, .data = o->data, .out = o->out};
   if (r.experiment == NULL || o->arm == NULL || !find_arm(r.experiment, o->arm, &r.arm)) {
     return lab_fail("--child %s: there is no such experiment or arm", o->child);
   }

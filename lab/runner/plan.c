@@ -102,7 +102,8 @@ static int plan_experiment(const options *o, plan *p, const experiment *e, bool 
     for (int a = 0; a < count && !failed; a++) {
       bool enough = own && arms[a].seeds > 0 && i >= arms[a].seeds;
       if (wanted(o, e, &arms[a]) && !enough) {
-        run r = {e, arms[a], tuning ? TUNING_SEED : i + 1, tuning ? TUNE : mode, tuning ? rates[i] : 0, o->data};
+        run r = {e, arms[a], tuning ? TUNING_SEED : i + 1, tuning ? TUNE : mode, tuning ? rates[i] : 0, o->data,
+                 o->out};
         failed = plan_add(o, p, r);
       }
     }

@@ -1,6 +1,7 @@
 """norma-report: the files it writes, and the page."""
 from __future__ import annotations
 
+import base64
 import csv
 import html.parser
 import json
@@ -93,6 +94,20 @@ def test_pictures_are_part_of_the_page(tmp_path: Path) -> None:
     (tmp_path / "pictures/E1_other.png").write_bytes(b"no")
     report(tmp_path)
     assert (tmp_path / "index.html").read_text().count("data:image/png;base64,iVBORw0KGgoAAAAAAA==") == 1
+
+
+def test_pictures_stand_under_their_labels(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    files = CLAIMS["plots"]["e10.pictures"]["files"]
+    for name in [entry["file"] for entry in files] + ["E10_another.png"]:
+        (tmp_path / "pictures" / name).write_bytes(name.encode())
+    for language in ("en", "zh"):
+        report(tmp_path, "--lang", language)
+        text = html.unescape((tmp_path / "index.html").read_text(encoding="utf-8"))
+        rows = re.findall(r'<p>([^<]*)</p><img alt="" src="data:image/png;base64,([^"]*)">', text)
+        shown = [(label, base64.b64decode(data).decode()) for label, data in rows]
+        assert shown == [(entry[language], entry["file"]) for entry in files] + [
+            (CLAIMS["plots"]["e10.pictures"][language], "E10_another.png")]
 
 
 def test_the_table_names_rules_that_the_options_select(full: tuple[str, Path]) -> None:

@@ -259,12 +259,117 @@ static void test_losses(void **state) {
   }
 }
 
+static void fill(real *at, int count, rng *r) {
+  for (int i = 0; i < count; i++) {
+    at[i] = rng_normal(r);
+  }
+}
+
+static void test_adain(void **state) {
+  (void)state;
+  rng r = rng_new(9, 0);
+  real style[2 * 3 * 4 * 5];
+  fill(style, 120, &r);
+  layer *l = adain();
+  adain_style(l, tensor4(style, 2, 3, 4, 5));
+  check_layer("adain", l, image(2, 3, 5, 6), TRAIN, NUMBERS);
+}
+
+/* Losses of features, alone (which < 0) and through the fixed filters with a weight for each scale. */
+enum { GRAM, MOMENTS, LOSSES };
+typedef struct style_trial {
+  filter_net filters;
+  double target[2 * 64 * 64];
+} style_trial;
+
+static double style_loss(const style_trial *t, int which, tensor f, real *df) {
+  const double *deviations = t->target + f.dim[0] * f.dim[1];
+  return which == GRAM ? gram_loss(f, t->target, df) : moment_loss(f, t->target, deviations, df);
+}
+
+static double filtered_loss(style_trial *t, int which, tensor x, real *dx) {
+  tensor f[FILTER_SCALES], df[FILTER_SCALES];
+  double total = 0;
+  filter_net_forward(&t->filters, x, f);
+  for (int i = 0; i < FILTER_SCALES; i++) {
+    df[i] = tensor_like(f[i], engine_alloc((size_t)tensor_count(f[i]) * sizeof(real)));
+    total += (1 + i) * style_loss(t, which, f[i], df[i].at);
+    for (int64_t j = 0; j < tensor_count(f[i]); j++) {
+      df[i].at[j] *= 1 + i;
+    }
+  }
+  if (dx != NULL) {
+    memcpy(dx, filter_net_backward(&t->filters, df).at, (size_t)tensor_count(x) * sizeof(real));
+  }
+  for (int i = 0; i < FILTER_SCALES; i++) {
+    free(df[i].at);
+  }
+  return total;
+}
+
+static void test_style(void **state) {
+  (void)state;
+  static style_trial t;
+  rng r = rng_new(10, 0);
+  real at[2 * 3 * 8 * 8], dx[384];
+  tensor x = tensor4(at, 2, 3, 8, 8);
+  t.filters = filter_net_new(&r);
+  fill(at, 384, &r);
+  filter_net_calibrate(&t.filters, x);
+  for (int i = 0; i < 2 * 64 * 64; i++) {
+    t.target[i] = 0.5; /* a symmetric matrix of any size */
+  }
+  for (int which = 0; which < LOSSES; which++) {
+    for (int filtered = 0; filtered < 2; filtered++) {
+      filtered ? filtered_loss(&t, which, x, dx) : style_loss(&t, which, x, dx);
+      for (int i = 0; i < 384; i += 7) {
+        double error = 1, held = at[i];
+        for (double h = 1e-5; h > 5e-8 && !(error < ALLOWED); h /= 10) { /* relu has kinks */
+          at[i] = held + h;
+          double above = filtered ? filtered_loss(&t, which, x, NULL) : style_loss(&t, which, x, NULL);
+          at[i] = held - h;
+          double below = filtered ? filtered_loss(&t, which, x, NULL) : style_loss(&t, which, x, NULL);
+          at[i] = held;
+          error = fabs((above - below) / (2 * h) - dx[i]) / (1 + fabs(dx[i]));
+        }
+        assert_true(error < ALLOWED);
+      }
+    }
+  }
+  filter_net_free(&t.filters);
+}
+
+/* The picture of the targets has no loss; after calibration each feature has mean square 1. */
+static void test_style_targets(void **state) {
+  (void)state;
+  rng r = rng_new(11, 0);
+  filter_net filters = filter_net_new(&r);
+  static real at[3 * 16 * 16];
+  static double gram[64 * 64], mean[64], deviation[64];
+  fill(at, 768, &r);
+  tensor x = tensor4(at, 1, 3, 16, 16), f[FILTER_SCALES];
+  filter_net_calibrate(&filters, x);
+  filter_net_forward(&filters, x, f);
+  for (int i = 0; i < FILTER_SCALES; i++) {
+    gram_matrix(f[i], gram);
+    channel_moments(f[i], mean, deviation);
+    assert_true(gram_loss(f[i], gram, NULL) < 1e-20 && moment_loss(f[i], mean, deviation, NULL) < 1e-20);
+    for (int c = 0; c < f[i].dim[1]; c++) {
+      assert_true(fabs(gram[c * f[i].dim[1] + c] - 1) < 1e-9);
+    }
+    mean[0] += 3;
+    assert_true(fabs(moment_loss(f[i], mean, deviation, NULL) - 9.0 / (double)f[i].dim[1]) < 1e-9);
+  }
+  filter_net_free(&filters);
+}
+
 int main(void) {
   engine_start();
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_conv),      cmocka_unit_test(test_sizes), cmocka_unit_test(test_features),
       cmocka_unit_test(test_norms),     cmocka_unit_test(test_nets),  cmocka_unit_test(test_structure),
       cmocka_unit_test(test_lstm),      cmocka_unit_test(test_losses),
-      cmocka_unit_test(test_interleaved_groups)};
+      cmocka_unit_test(test_interleaved_groups), cmocka_unit_test(test_adain),
+      cmocka_unit_test(test_style),     cmocka_unit_test(test_style_targets)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,10 @@
+/* E10 in two halves. */
+#ifndef LAB_E10_H
+#define LAB_E10_H
+
+#include "experiment.h"
+
+/* e10_adain.c: any style, by AdaIN and a trained decoder. */
+void run_adain(const run *run, result *result);
+
+#endif
