@@ -68,6 +68,6 @@ const experiment e3 = {.id = "E3",
                        .arms = list_arms,
                        .quick_seeds = 3,
                        .full_seeds = 5,
-                       .seconds = {4, 12, 0},
+                       .seconds = {2.2, 10, 0},
                        .missing = missing,
                        .run = run_e3};

@@ -178,7 +178,7 @@ static void the_packages_have_photographs(void **state) {
   (void)state;
   photo p;
   photo_find(NULL, &list);
-  assert_true(list.count >= 17);
+  assert_true(list.count >= 12);
   for (int i = 0; i < list.count; i++) {
     assert_true(photo_read(list.path[i], 96, &p, error));
     assert_int_equal(p.width < p.height ? p.width : p.height, 96);
