@@ -106,6 +106,6 @@ const experiment e17 = {.id = "E17",
                         .headline = "miou",
                         .arms = list_arms,
                         .full_seeds = 3,
-                        .seconds = {0, 17, 0},
+                        .seconds = {0, 20, 0},
                         .missing = scenes_missing,
                         .run = run_e17};
