@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLASSES = 10, PRECISE_PICTURES = 2048, CURVE_POINTS = 50 };
+enum { MOST_CLASSES = 32, PRECISE_PICTURES = 2048, CURVE_POINTS = 50 };
 
 norm_spec norm_named(const char *name) {
   norm_spec spec;
@@ -33,14 +33,14 @@ int arm_add(arm *arms, int count, const char *name, double rate, bool quick) {
 }
 
 tensor picture_batch(const pictures *set, const int32_t *indices, int count, int rows, real *pixels, int32_t *labels) {
-  int64_t size = picture_size(set), side = set->side;
+  int64_t size = picture_size(set), side = set->side, each = picture_labels(set);
   int repeat = rows > 0 ? rows : 1;
   for (int i = 0; i < count; i++) {
     const real *from = set->pixels + indices[i] * size;
     for (int64_t j = 0; j < size * repeat; j += side) {
       memcpy(pixels + i * size * repeat + j, from + j / side / repeat * side, (size_t)side * sizeof *pixels);
     }
-    labels[i] = set->labels[indices[i]];
+    memcpy(labels + i * each, set->labels + indices[i] * each, (size_t)each * sizeof *labels);
   }
   return rows > 0 ? tensor3(pixels, count, side * repeat, side)
                   : tensor4(pixels, count, set->channels, side, side);
@@ -94,8 +94,8 @@ static work work_new(const training *t) {
   int repeat = t->steps_per_row > 0 ? t->steps_per_row : 1;
   work w = {.order_stream = rng_new(t->seed, STREAM_ORDER), .flip_stream = rng_new(t->seed, STREAM_FLIP)};
   w.pixels = engine_alloc((size_t)(t->batch * picture_size(t->set) * repeat) * sizeof(real));
-  w.dy = engine_alloc((size_t)t->batch * CLASSES * sizeof(real));
-  w.labels = engine_alloc((size_t)t->batch * sizeof *w.labels);
+  w.labels = engine_alloc((size_t)(t->batch * picture_labels(t->set)) * sizeof *w.labels);
+  w.dy = engine_alloc((size_t)(t->batch * picture_labels(t->set) * MOST_CLASSES) * sizeof(real));
   w.order = engine_alloc((size_t)t->set->count * sizeof *w.order);
   for (int64_t i = 0; i < t->set->count; i++) {
     w.order[i] = (int32_t)i;
@@ -145,7 +145,7 @@ bool train(const training *t, result *result) {
     tail_sum += step >= tail ? loss : 0;
     curve_sum += loss;
     if ((step + 1) % every == 0) {
-      result_point(result, "train_loss", (double)(step + 1), curve_sum / (double)every);
+      result_point(result, t->curve != NULL ? t->curve : "train_loss", (double)(step + 1), curve_sum / (double)every);
       curve_sum = 0;
     }
     run_progress((double)(step + 1) / (double)t->steps);
@@ -193,22 +193,29 @@ void gather_statistics(const training *t) {
   work_free(&w);
 }
 
-void judge(const training *t, const pictures *test, const char *name, const char *suffix, int rows, result *result) {
+void judge_by(test_measure measure, const training *t, const pictures *test, const char *name, const char *suffix,
+              int rows, result *result) {
   static const struct {
     const char *name;
     phase phase;
   } phases[] = {{"_running", RUNNING}, {"_precise", PRECISE}, {"_batch", BATCH}};
   char full[80];
-  bool accuracy = strncmp(name, "accuracy", strlen("accuracy")) == 0;
-  double error = test_error(t->net, test, 32, RUNNING, rows);
   snprintf(full, sizeof full, "%s%s", name, suffix);
-  result_metric(result, full, accuracy ? 100 - error : error);
+  result_metric(result, full, measure(t->net, test, 32, RUNNING, rows));
   for (int i = 0; i < 3 && net_has_batch_norm(t->net); i++) {
     int batch = phases[i].phase == BATCH ? t->batch : 32;
     snprintf(full, sizeof full, "%s%s%s", name, phases[i].name, suffix);
-    error = test_error(t->net, test, batch, phases[i].phase, rows);
-    result_metric(result, full, accuracy ? 100 - error : error);
+    result_metric(result, full, measure(t->net, test, batch, phases[i].phase, rows));
   }
+}
+
+static double test_accuracy(layer *net, const pictures *set, int batch, phase phase, int rows) {
+  return 100 - test_error(net, set, batch, phase, rows);
+}
+
+void judge(const training *t, const pictures *test, const char *name, const char *suffix, int rows, result *result) {
+  bool accuracy = strncmp(name, "accuracy", strlen("accuracy")) == 0;
+  judge_by(accuracy ? test_accuracy : test_error, t, test, name, suffix, rows, result);
 }
 
 void judge_or_validate(const training *t, const run *run, const pictures *test, result *result) {

@@ -22,10 +22,11 @@ typedef struct training {
   /* Called after backward, before the step. May be NULL. */
   void (*watch)(void *context, const struct training *t, int64_t step, tensor x, const int32_t *labels);
   void *context;
+  const char *curve;          /* name of the curve of the loss; NULL: train_loss */
   int steps_per_row;          /* > 0: pictures are sequences, each row given that many times */
 } training;
 
-/* Trains; adds curve train_loss and metrics train_loss_final and diverged, and the settings to config. False if the
+/* Trains; adds the curve and metrics train_loss_final and diverged, and the settings to config. False if the
  * loss is not finite any more: then there is nothing to judge. */
 bool train(const training *t, result *result);
 
@@ -36,8 +37,13 @@ tensor picture_batch(const pictures *set, const int32_t *indices, int count, int
 double test_error(layer *net, const pictures *set, int batch, phase phase, int rows);
 /* Lets PreciseBN see 2,048 training pictures. */
 void gather_statistics(const training *t);
-/* Metric NAME (an error; an accuracy if it begins with that word), and for a net with batch norm NAME_running,
- * NAME_precise and NAME_batch (batches of t->batch). After gather_statistics. `suffix` ("" or "_long") ends each. */
+/* What is measured on a test set: test_error, or another that takes the same. */
+typedef double (*test_measure)(layer *net, const pictures *set, int batch, phase phase, int rows);
+/* The measure as metric NAME, and for a net with batch norm as NAME_running, NAME_precise and NAME_batch (batches of
+ * t->batch). After gather_statistics. `suffix` ("" or "_long") ends each. */
+void judge_by(test_measure measure, const training *t, const pictures *test, const char *name, const char *suffix,
+              int rows, result *result);
+/* The same for errors, or accuracies if the name begins with that word. */
 void judge(const training *t, const pictures *test, const char *name, const char *suffix, int rows, result *result);
 
 /* In mode TUNE the metric validation_error, with running statistics; else judge for "test_error". */

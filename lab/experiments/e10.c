@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "classify.h"
-#include "scenes.h"
+#include "album.h"
 
 enum { BATCH_SIZE = 4, PRECISE_BATCHES = 64, GROUPS = 8, TEST_SEED = 11, WIDTH = 16 };
 
@@ -59,7 +59,7 @@ typedef struct transfer {
   const run *run;
   layer *net;
   filter_net filters;
-  scenes training;
+  album training;
   exposure exposure;
   int side;
   double *gram[FILTER_SCALES];    /* of the style */
@@ -73,7 +73,7 @@ typedef struct losses {
 } losses;
 
 static void learn_style(transfer *t, const photo *style) {
-  tensor x = scene_whole(style), f[FILTER_SCALES];
+  tensor x = album_whole(style), f[FILTER_SCALES];
   filter_net_forward(&t->filters, x, f);
   for (int i = 0; i < FILTER_SCALES; i++) {
     int64_t c = f[i].dim[1];
@@ -98,7 +98,7 @@ static void transfer_free(transfer *t) {
   free(t->squares);
   layer_free(t->net);
   filter_net_free(&t->filters);
-  scenes_free(&t->training);
+  album_free(&t->training);
 }
 
 static void scale(tensor x, double factor) {
@@ -135,7 +135,7 @@ static losses judge_batch(transfer *t, tensor x, phase phase, tensor *dy) {
 }
 
 static tensor next_squares(const transfer *t, rng *r) {
-  return scenes_random(&t->training, BATCH_SIZE, t->side, t->exposure, r, t->squares);
+  return album_random(&t->training, BATCH_SIZE, t->side, t->exposure, r, t->squares);
 }
 
 static bool train_generator(transfer *t, int steps, result *result) {
@@ -200,7 +200,7 @@ static void judge_generator(transfer *t, tensor test, result *result) {
 
 /* Two rows for the report: photographs that were never seen, two of them again with less contrast; below, after the
  * style, what the generator makes of them. */
-static void show(const transfer *t, const scenes *shown, const photo *style, int side) {
+static void show(const transfer *t, const album *shown, const photo *style, int side) {
   enum { AGAIN = 2 };
   const real less = (real)0.3;
   int64_t size = (int64_t)PHOTO_CHANNELS * side * side;
@@ -211,10 +211,10 @@ static void show(const transfer *t, const scenes *shown, const photo *style, int
   for (int64_t j = 0; j < size; j++) {
     photos[j] = 1; /* white above the style */
   }
-  scene_middle(style, side, made);
+  album_middle(style, side, made);
   for (int i = 1; i < columns; i++) {
     real *at = photos + i * size;
-    scene_middle(&shown->photos[(i - 1) % shown->count], side, at);
+    album_middle(&shown->photos[(i - 1) % shown->count], side, at);
     for (int64_t j = 0; j < size && i > shown->count; j++) {
       at[j] *= less;
     }
@@ -222,8 +222,8 @@ static void show(const transfer *t, const scenes *shown, const photo *style, int
     memcpy(made + i * size, y.at, (size_t)size * sizeof *made);
   }
   snprintf(name, sizeof name, "E10_%s", t->run->arm.name);
-  scenes_picture(t->run, "E10_photos", photos, 1, columns, side);
-  scenes_picture(t->run, name, made, 1, columns, side);
+  album_picture(t->run, "E10_photos", photos, 1, columns, side);
+  album_picture(t->run, name, made, 1, columns, side);
   free(photos);
   free(made);
 }
@@ -257,11 +257,11 @@ static void run_generator(const run *run, result *result) {
   int side = quick ? 32 : 64, shorter = 2 * side, steps = quick ? 150 : 300;
   transfer t = {.run = run, .side = side};
   norm_spec spec = read_arm(run, &t.exposure);
-  scenes content = scenes_load(run->data, SCENE_CONTENT, shorter);
-  scenes style = scenes_load(run->data, SCENE_STYLE, shorter);
+  album content = album_load(run->data, ALBUM_CONTENT, shorter);
+  album style = album_load(run->data, ALBUM_STYLE, shorter);
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS);
-  t.training = scenes_load(run->data, SCENE_TRAINING, shorter);
-  t.filters = scenes_filters(&t.training, side);
+  t.training = album_load(run->data, ALBUM_TRAINING, shorter);
+  t.filters = album_filters(&t.training, side);
   t.net = generator(&weights, spec);
   learn_style(&t, &style.photos[0]);
   describe(&t, steps, result);
@@ -270,7 +270,7 @@ static void run_generator(const run *run, result *result) {
   }
   if (train_generator(&t, steps, result)) {
     rng exposures = rng_new(TEST_SEED, 0);
-    tensor test = scenes_corners(&content, side, t.exposure, &exposures);
+    tensor test = album_corners(&content, side, t.exposure, &exposures);
     result_config(result, "test_pictures", (double)test.dim[0]);
     judge_generator(&t, test, result);
     free(test.at);
@@ -279,8 +279,8 @@ static void run_generator(const run *run, result *result) {
     }
   }
   transfer_free(&t);
-  scenes_free(&content);
-  scenes_free(&style);
+  album_free(&content);
+  album_free(&style);
 }
 
 static void run_e10(const run *run, result *result) {
@@ -294,5 +294,5 @@ const experiment e10 = {.id = "E10",
                         .quick_seeds = 3,
                         .full_seeds = 3,
                         .seconds = {4, 24, 0},
-                        .missing = scenes_missing,
+                        .missing = album_missing,
                         .run = run_e10};

@@ -7,7 +7,7 @@
 
 #include "classify.h"
 #include "e10.h"
-#include "scenes.h"
+#include "album.h"
 
 enum { BATCH_SIZE = 4, LAST = FILTER_SCALES - 1 };
 
@@ -40,8 +40,8 @@ static layer *decoder_new(rng *r) {
 }
 
 /* With room for a batch of squares, or for one of twice the side. */
-static adain_net adain_new(rng *weights, const scenes *training, int side) {
-  adain_net a = {.encoder = scenes_filters(training, side), .adain = adain(), .decoder = decoder_new(weights)};
+static adain_net adain_new(rng *weights, const album *training, int side) {
+  adain_net a = {.encoder = album_filters(training, side), .adain = adain(), .decoder = decoder_new(weights)};
   static const int channels[FILTER_SCALES] = {32, 48, 64};
   for (int i = 0; i < FILTER_SCALES; i++) {
     size_t units = (size_t)(BATCH_SIZE * channels[i]);
@@ -99,7 +99,7 @@ static double step_of(adain_net *a, tensor content, tensor style) {
   return loss;
 }
 
-static bool train_decoder(adain_net *a, const scenes *training, const run *run, int side, int steps, result *result) {
+static bool train_decoder(adain_net *a, const album *training, const run *run, int side, int steps, result *result) {
   optimizer adam = {.kind = ADAM};
   rng crops = rng_new((uint64_t)run->seed, STREAM_ORDER);
   size_t bytes = (size_t)(BATCH_SIZE * PHOTO_CHANNELS * side * side) * sizeof(real);
@@ -109,8 +109,8 @@ static bool train_decoder(adain_net *a, const scenes *training, const run *run, 
   bool finite = true;
   gradient_clear(a->decoder);
   for (int step = 0; step < steps && finite; step++) {
-    tensor x = scenes_random(training, BATCH_SIZE, side, AS_TAKEN, &crops, content);
-    double loss = step_of(a, x, scenes_random(training, BATCH_SIZE, side, AS_TAKEN, &crops, style));
+    tensor x = album_random(training, BATCH_SIZE, side, AS_TAKEN, &crops, content);
+    double loss = step_of(a, x, album_random(training, BATCH_SIZE, side, AS_TAKEN, &crops, style));
     finite = isfinite(loss);
     optimizer_step(&adam, a->decoder, one_cycle(step, steps, run->rate));
     tail += step >= steps - last ? loss / last : 0;
@@ -166,7 +166,7 @@ static void judge_decoder(adain_net *a, tensor contents, tensor styles, result *
 }
 
 /* Photographs down the left, styles along the top. */
-static void show_grid(adain_net *a, const run *run, const scenes *contents, const scenes *styles, int side) {
+static void show_grid(adain_net *a, const run *run, const album *contents, const album *styles, int side) {
   int64_t size = (int64_t)PHOTO_CHANNELS * side * side;
   int rows = contents->count + 1, columns = styles->count + 1;
   real *squares = engine_alloc((size_t)(rows * columns * size) * sizeof *squares);
@@ -178,24 +178,24 @@ static void show_grid(adain_net *a, const run *run, const scenes *contents, cons
     int row = i / columns, column = i % columns;
     real *to = squares + i * size;
     if (row == 0) {
-      scene_middle(&styles->photos[column - 1], side, to);
+      album_middle(&styles->photos[column - 1], side, to);
     } else if (column == 0) {
-      scene_middle(&contents->photos[row - 1], side, to);
+      album_middle(&contents->photos[row - 1], side, to);
     } else {
       tensor y = transfer(a, tensor_like(one, squares + row * columns * size),
                           tensor_like(one, squares + column * size), &target);
       memcpy(to, y.at, (size_t)size * sizeof *to);
     }
   }
-  scenes_picture(run, "E10_adain", squares, rows, columns, side);
+  album_picture(run, "E10_adain", squares, rows, columns, side);
   free(squares);
 }
 
 void run_adain(const run *run, result *result) {
   bool quick = run->mode == QUICK;
   int side = quick ? 32 : 64, shorter = 2 * side, steps = quick ? 150 : 600;
-  scenes training = scenes_load(run->data, SCENE_TRAINING, shorter);
-  scenes content = scenes_load(run->data, SCENE_CONTENT, shorter), style = scenes_load(run->data, SCENE_STYLE, shorter);
+  album training = album_load(run->data, ALBUM_TRAINING, shorter);
+  album content = album_load(run->data, ALBUM_CONTENT, shorter), style = album_load(run->data, ALBUM_STYLE, shorter);
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS);
   adain_net a = adain_new(&weights, &training, side);
   result_config(result, "steps", steps);
@@ -206,8 +206,8 @@ void run_adain(const run *run, result *result) {
   result_config_text(result, "optimizer", "adam");
   result_config(result, "style_weight", style_weight);
   if (train_decoder(&a, &training, run, side, steps, result)) {
-    tensor contents = scenes_corners(&content, side, AS_TAKEN, NULL);
-    tensor styles = scenes_corners(&style, side, AS_TAKEN, NULL);
+    tensor contents = album_corners(&content, side, AS_TAKEN, NULL);
+    tensor styles = album_corners(&style, side, AS_TAKEN, NULL);
     judge_decoder(&a, contents, styles, result);
     free(contents.at);
     free(styles.at);
@@ -216,7 +216,7 @@ void run_adain(const run *run, result *result) {
     }
   }
   adain_free(&a);
-  scenes_free(&training);
-  scenes_free(&content);
-  scenes_free(&style);
+  album_free(&training);
+  album_free(&content);
+  album_free(&style);
 }

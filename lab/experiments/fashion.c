@@ -40,6 +40,8 @@ const char *fashion_missing(const char *data) {
 
 int64_t picture_size(const pictures *p) { return (int64_t)p->channels * p->side * p->side; }
 
+int64_t picture_labels(const pictures *p) { return p->pixel_labels ? (int64_t)p->side * p->side : 1; }
+
 /* One picture, each pixel the mean of a square where it becomes smaller. */
 static void convert(const unsigned char *from, int side, bool raw, real *to) {
   int by = IDX_SIDE / side;

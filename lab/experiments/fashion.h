@@ -8,7 +8,8 @@ typedef struct pictures {
   int64_t count;
   int channels, side;
   real *pixels;      /* [count][channels][side][side] */
-  int32_t *labels;
+  int32_t *labels;   /* [count], or [count][side][side] if: */
+  bool pixel_labels; /* every pixel has its own */
 } pictures;
 
 typedef enum part { TRAINING, VALIDATION, TEST } part; /* validation: the last 2,000 training pictures */
@@ -20,5 +21,7 @@ const char *fashion_missing(const char *data);
 pictures fashion_load(const char *data, part part, int64_t count, int side, bool raw);
 void pictures_free(pictures *p);
 int64_t picture_size(const pictures *p);
+/* Labels of one picture. */
+int64_t picture_labels(const pictures *p);
 
 #endif

@@ -1,12 +1,12 @@
 /* The photographs of style transfer. They are those of Debian's packages, by name: the split is part of the method. */
-#include "scenes.h"
+#include "album.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[SCENE_ROLES][SCENES_MOST] = {
+static const char *const names[ALBUM_ROLES][ALBUM_MOST] = {
     {"Aqua", "Blinds", "Garden", "GreenMeadow", "RainDrops", "TwoWings", "Wood", "cincinnati-bridge",
      "panther-chameleon-female"},
     {"castle-maintenon", "european-honey-bee", "LadyBird", "YellowFlower"},
@@ -24,12 +24,12 @@ static const char *find(const photo_list *list, const char *name) {
   return NULL;
 }
 
-const char *scenes_missing(const char *data) {
+const char *album_missing(const char *data) {
   static char text[256];
   static photo_list list;
   photo_find(data, &list);
-  for (int role = 0; role < SCENE_ROLES; role++) {
-    for (int i = 0; i < SCENES_MOST && names[role][i] != NULL; i++) {
+  for (int role = 0; role < ALBUM_ROLES; role++) {
+    for (int i = 0; i < ALBUM_MOST && names[role][i] != NULL; i++) {
       if (find(&list, names[role][i]) == NULL) {
         snprintf(text, sizeof text, "the photograph %s.jpg is not there: apt-get install %s", names[role][i],
                  PHOTO_PACKAGES);
@@ -40,15 +40,15 @@ const char *scenes_missing(const char *data) {
   return NULL;
 }
 
-scenes scenes_load(const char *data, scene_role role, int shorter) {
+album album_load(const char *data, album_role role, int shorter) {
   static photo_list list;
   char error[PHOTO_ERROR];
-  scenes s = {0};
+  album s = {0};
   photo_find(data, &list);
-  while (s.count < SCENES_MOST && names[role][s.count] != NULL) {
+  while (s.count < ALBUM_MOST && names[role][s.count] != NULL) {
     const char *path = find(&list, names[role][s.count]);
     if (path == NULL) {
-      engine_die("%s", scenes_missing(data));
+      engine_die("%s", album_missing(data));
     }
     if (!photo_read(path, shorter, &s.photos[s.count], error)) {
       engine_die("%s", error);
@@ -58,7 +58,7 @@ scenes scenes_load(const char *data, scene_role role, int shorter) {
   return s;
 }
 
-void scenes_free(scenes *s) {
+void album_free(album *s) {
   for (int i = 0; i < s->count; i++) {
     free(s->photos[i].pixels);
   }
@@ -84,7 +84,7 @@ static void expose(real *at, int64_t count, exposure exposure, rng *r) {
   }
 }
 
-tensor scenes_random(const scenes *s, int n, int side, exposure exposure, rng *r, real *to) {
+tensor album_random(const album *s, int n, int side, exposure exposure, rng *r, real *to) {
   int64_t size = (int64_t)PHOTO_CHANNELS * side * side;
   for (int i = 0; i < n; i++) {
     photo_random_crop(&s->photos[rng_below(r, s->count)], side, r, to + i * size);
@@ -93,7 +93,7 @@ tensor scenes_random(const scenes *s, int n, int side, exposure exposure, rng *r
   return tensor4(to, n, PHOTO_CHANNELS, side, side);
 }
 
-tensor scenes_corners(const scenes *s, int side, exposure exposure, rng *r) {
+tensor album_corners(const album *s, int side, exposure exposure, rng *r) {
   int64_t size = (int64_t)PHOTO_CHANNELS * side * side;
   tensor x = tensor4(engine_alloc((size_t)(4 * s->count * size) * sizeof(real)), 4 * s->count, PHOTO_CHANNELS, side,
                      side);
@@ -105,7 +105,7 @@ tensor scenes_corners(const scenes *s, int side, exposure exposure, rng *r) {
   return x;
 }
 
-tensor scene_whole(const photo *p) {
+tensor album_whole(const photo *p) {
   int64_t count = (int64_t)PHOTO_CHANNELS * p->height * p->width;
   real *at = engine_alloc((size_t)count * sizeof *at);
   memcpy(at, p->pixels, (size_t)count * sizeof *at);
@@ -113,17 +113,17 @@ tensor scene_whole(const photo *p) {
   return tensor4(at, 1, PHOTO_CHANNELS, p->height, p->width);
 }
 
-void scene_middle(const photo *p, int side, real *to) {
+void album_middle(const photo *p, int side, real *to) {
   photo_crop(p, (p->width - side) / 2, (p->height - side) / 2, side, to);
   expose(to, (int64_t)PHOTO_CHANNELS * side * side, AS_TAKEN, NULL);
 }
 
-filter_net scenes_filters(const scenes *training, int side) {
+filter_net album_filters(const album *training, int side) {
   enum { SQUARES = 32, SEED = 10 };
   rng r = rng_new(SEED, 0);
   filter_net f = filter_net_new(&r);
   real *squares = engine_alloc((size_t)(SQUARES * PHOTO_CHANNELS * side * side) * sizeof *squares);
-  filter_net_calibrate(&f, scenes_random(training, SQUARES, side, AS_TAKEN, &r, squares));
+  filter_net_calibrate(&f, album_random(training, SQUARES, side, AS_TAKEN, &r, squares));
   free(squares);
   return f;
 }
@@ -132,7 +132,7 @@ filter_net scenes_filters(const scenes *training, int side) {
 
 enum { GAP = 4 };
 
-void scenes_picture(const run *run, const char *name, const real *squares, int rows, int columns, int side) {
+void album_picture(const run *run, const char *name, const real *squares, int rows, int columns, int side) {
   int step = side + GAP, width = columns * step - GAP, height = rows * step - GAP;
   unsigned char *rgb = engine_alloc((size_t)(3 * width * height));
   memset(rgb, 255, (size_t)(3 * width * height));
