@@ -2,6 +2,7 @@
 
 #include "counters.h"
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 
@@ -29,14 +30,23 @@ const norma_threads *threads_for(const Tensor &x) {
   return x.numel() * x.element_size() < BYTES_SHARED ? &one : &many;
 }
 
-// A dense array of the core's parameter type, kept alive by the tensor.
+// A dense array of the core's parameter type: the tensor's own where it is that, else a copy.
 struct Array {
   Tensor held;
+  const void *at = nullptr;
   Array(const Tensor &t, at::ScalarType type) {
-    if (t.defined()) held = (t.scalar_type() == type ? t : t.to(type)).contiguous();
+    if (!t.defined()) return;
+    const bool as_it_is = t.scalar_type() == type && t.is_contiguous();
+    if (!as_it_is) held = t.to(type).contiguous();
+    at = (as_it_is ? t : held).const_data_ptr();
   }
-  const void *data() const { return held.defined() ? held.const_data_ptr() : nullptr; }
+  const void *data() const { return at; }
 };
+
+// Memory of the CPU, without a way through the dispatcher.
+Tensor new_tensor(at::IntArrayRef shape, at::ScalarType type, at::MemoryFormat format = at::MemoryFormat::Contiguous) {
+  return at::detail::empty_cpu(shape, type, false, format);
+}
 
 // PyTorch gives an empty tensor for a layer that has none.
 void *data_of(const Tensor &t) { return t.defined() ? t.mutable_data_ptr() : nullptr; }
@@ -68,13 +78,12 @@ bool run_forward(const Spec &spec, const Tensor &x_given, const Params &params, 
   const int64_t units = norma_layer_units(&layer);
   const at::ScalarType type = param_type(x.scalar_type());
   const Array weight(params.weight, type), bias(params.bias, type), mean(params.mean, type), var(params.var, type);
-  const at::TensorOptions per_unit = x.options().dtype(type).memory_format(at::MemoryFormat::Contiguous);
-  if (wanted.y) out.y = at::empty_like(x, format);
-  if (wanted.saved) out.saved = at::empty({units, 4}, per_unit.dtype(at::kDouble));
-  if (wanted.moments) out.moments = at::empty({units, 5}, per_unit.dtype(at::kDouble));
-  if (wanted.mean) out.mean = at::empty({units}, per_unit);
-  if (wanted.var) out.var = at::empty({units}, per_unit);
-  if (wanted.rstd) out.rstd = at::empty({units}, per_unit);
+  if (wanted.y) out.y = new_tensor(x.sizes(), x.scalar_type(), format);
+  if (wanted.saved) out.saved = new_tensor({units, 4}, at::kDouble);
+  if (wanted.moments) out.moments = new_tensor({units, 5}, at::kDouble);
+  if (wanted.mean) out.mean = new_tensor({units}, type);
+  if (wanted.var) out.var = new_tensor({units}, type);
+  if (wanted.rstd) out.rstd = new_tensor({units}, type);
 
   norma_forward_args args{};
   args.size = sizeof args;
@@ -119,7 +128,7 @@ bool run_backward(const Spec &spec, const Tensor &dy_given, const Tensor &x_give
     at::IntArrayRef shape = params.weight.defined() ? params.weight.sizes()
                             : params.bias.defined() ? params.bias.sizes()
                                                     : at::IntArrayRef(elements);
-    return at::empty(shape, x.options().dtype(type).memory_format(at::MemoryFormat::Contiguous));
+    return new_tensor(shape, type);
   };
   if (mask[0]) dx = at::empty_like(x, format);
   if (mask[1]) dweight = new_param();

@@ -32,15 +32,41 @@ void check(const Spec &spec, const Tensor &x, const Params &params) {
 
 // ---------------------------------------------------------------------------------------------------------- CPU ---
 
+Tensor forward_here(const Tensor &x, const Params &params, const Spec &spec) {
+  Forward out;
+  if (!run_forward(spec, x, params, {}, out)) return plain_forward_passed_through(x, params, spec);
+  return out.y;
+}
+
+std::tuple<Tensor, Tensor, Tensor> forward_saved_here(const Tensor &x, const Params &params, const Spec &spec,
+                                                      bool moments) {
+  Wanted wanted;
+  wanted.saved = true;
+  wanted.moments = moments;
+  Forward out;
+  run_forward(spec, x, params, wanted, out);
+  return {out.y, out.saved, out.moments};
+}
+
+std::tuple<Tensor, Tensor, Tensor> backward_here(const Tensor &dy, const Tensor &x, const Params &params,
+                                                 const Tensor &saved, const Spec &spec, std::array<bool, 3> mask) {
+  const at::ScalarType as = params.weight.defined() ? params.weight.scalar_type()
+                            : params.bias.defined() ? params.bias.scalar_type()
+                                                    : x.scalar_type();
+  Gradients out;
+  if (!run_backward(spec, dy, x, params, saved, mask, as, out))
+    return plain_backward_passed_through(dy, x, params, spec, mask);
+  return out;
+}
+
+// The same as operators, which get anything and return no undefined tensor.
 Tensor forward_cpu(const Tensor &x, const OptionalTensor &weight, const OptionalTensor &bias,
                    const OptionalTensor &mean, const OptionalTensor &var, int64_t kind, int64_t number, double eps,
                    int64_t activation) {
   const Spec spec{kind, number, eps, activation};
   const Params params = params_of(weight, bias, mean, var);
   check(spec, x, params);
-  Forward out;
-  if (!run_forward(spec, x, params, {}, out)) return plain_forward_passed_through(x, params, spec);
-  return out.y;
+  return forward_here(x, params, spec);
 }
 
 std::tuple<Tensor, Tensor, Tensor> forward_saved_cpu(const Tensor &x, const OptionalTensor &weight,
@@ -49,13 +75,9 @@ std::tuple<Tensor, Tensor, Tensor> forward_saved_cpu(const Tensor &x, const Opti
   const Spec spec{kind, number, eps, activation};
   const Params params = params_of(weight, bias, {}, {});
   check(spec, x, params);
-  Wanted wanted;
-  wanted.saved = true;
-  wanted.moments = moments;
-  Forward out;
-  run_forward(spec, x, params, wanted, out);
-  if (!moments) out.moments = at::empty({0, 5}, out.saved.options());
-  return {out.y, out.saved, out.moments};
+  auto [y, saved, of_units] = forward_saved_here(x, params, spec, moments);
+  if (!moments) of_units = at::empty({0, 5}, saved.options());
+  return {y, saved, of_units};
 }
 
 void update_cpu(const OptionalTensor &running_mean, const OptionalTensor &running_var, const Tensor &moments,
@@ -73,13 +95,7 @@ std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor &dy, const Tensor &
   check(spec, x, params);
   TORCH_CHECK_VALUE(dy.sizes() == x.sizes() && dy.scalar_type() == x.scalar_type(), "norma: dy is ", dy.scalar_type(),
                     " ", dy.sizes(), ", must be as x, ", x.scalar_type(), " ", x.sizes());
-  const at::ScalarType as = params.weight.defined() ? params.weight.scalar_type()
-                            : params.bias.defined() ? params.bias.scalar_type()
-                                                    : x.scalar_type();
-  Gradients out;
-  if (!run_backward(spec, dy, x, params, tensor_or_none(saved), mask, as, out))
-    return plain_backward_passed_through(dy, x, params, spec, mask);
-  return out;
+  return backward_here(dy, x, params, tensor_or_none(saved), spec, mask);
 }
 
 // --------------------------------------------------------------------------------------------------------- Meta ---
@@ -153,9 +169,7 @@ auto handle(const char *name) {
 // -------------------------------------------------------------------------------------- through the dispatcher ---
 
 Tensor call_forward(const Tensor &x, const Params &p, const Spec &spec) {
-  if (nothing_in_between({&x, &p.weight, &p.bias, &p.mean, &p.var}))
-    return forward_cpu(x, optional(p.weight), optional(p.bias), optional(p.mean), optional(p.var), spec.kind,
-                       spec.number, spec.eps, spec.activation);
+  if (nothing_in_between({&x, &p.weight, &p.bias, &p.mean, &p.var})) return forward_here(x, p, spec);
   static const auto op = handle<decltype(forward_cpu)>("norma::forward");
   return op.call(x, optional(p.weight), optional(p.bias), optional(p.mean), optional(p.var), spec.kind, spec.number,
                  spec.eps, spec.activation);
@@ -163,9 +177,7 @@ Tensor call_forward(const Tensor &x, const Params &p, const Spec &spec) {
 
 std::tuple<Tensor, Tensor, Tensor> call_forward_saved(const Tensor &x, const Params &p, const Spec &spec,
                                                       bool moments) {
-  if (nothing_in_between({&x, &p.weight, &p.bias}))
-    return forward_saved_cpu(x, optional(p.weight), optional(p.bias), spec.kind, spec.number, spec.eps,
-                             spec.activation, moments);
+  if (nothing_in_between({&x, &p.weight, &p.bias})) return forward_saved_here(x, p, spec, moments);
   static const auto op = handle<decltype(forward_saved_cpu)>("norma::forward_saved");
   return op.call(x, optional(p.weight), optional(p.bias), spec.kind, spec.number, spec.eps, spec.activation, moments);
 }
@@ -179,8 +191,7 @@ void call_update(const Tensor &running_mean, const Tensor &running_var, const Te
 std::tuple<Tensor, Tensor, Tensor> call_backward(const Tensor &dy, const Tensor &x, const Params &p,
                                                  const Tensor &saved, const Spec &spec, std::array<bool, 3> mask) {
   if (nothing_in_between({&dy, &x, &p.weight, &p.bias, &p.mean, &p.var, &saved}))
-    return backward_cpu(dy, x, optional(p.weight), optional(p.bias), optional(p.mean), optional(p.var),
-                        optional(saved), spec.kind, spec.number, spec.eps, spec.activation, mask);
+    return backward_here(dy, x, p, saved, spec, mask);
   static const auto op = handle<decltype(backward_cpu)>("norma::backward");
   return op.call(dy, x, optional(p.weight), optional(p.bias), optional(p.mean), optional(p.var), optional(saved),
                  spec.kind, spec.number, spec.eps, spec.activation, mask);
