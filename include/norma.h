@@ -115,7 +115,9 @@ typedef enum norma_status {
   NORMA_SINGLE_VALUE,   /* one value per unit, and the caller refuses that */
   NORMA_NOT_FINITE,     /* NaN or Inf where the caller refuses it */
   NORMA_NOT_FOLDABLE,   /* this layer has no fixed scale and shift per channel */
-  NORMA_NO_MEMORY       /* the workspace is too small or could not be allocated */
+  NORMA_NO_MEMORY,      /* the workspace is too small or could not be allocated */
+  NORMA_RANKS_DISAGREE, /* norma_sync.h: other processes made another call, or a wrong one */
+  NORMA_RANK_LOST       /* norma_sync.h: another process did not come in time, or cannot be reached */
 } norma_status;
 
 /* What went wrong, in words: the argument, what it was, what would be right. Filled on failure only. */
@@ -401,6 +403,9 @@ typedef struct norma_sums {
   double dy, dy_lo;            /* the sum of dy; for float64 data of dy - first */
   double dy_xhat, dy_xhat_lo;  /* the sum of dy * xhat */
 } norma_sums;
+
+/* into = into + other, of data of one type. The order of merging changes the last bits. */
+NORMA_API void norma_sums_merge(norma_sums *into, norma_type type, const norma_sums *other);
 
 typedef struct norma_backward_args {
   size_t size;  /* sizeof(norma_backward_args) */
