@@ -134,6 +134,9 @@ norma_status norma_sync_layer(norma_sync_pass *pass, norma_error *error) {
   pass->samples = l->shape[0];
   pass->units = norma_layer_units(l);
   pass->rows = pass->inner == 1;
+  if (pass->rows && pass->merge == NORMA_SYNC_PER_SAMPLE)
+    pass->item = (size_t)(pass->arrays * pass->units) * norma_type_size(pass->type);
+  else pass->item = (size_t)pass->units * pass->record;
   norma_status status = check_choices(pass, error);
   if (status) return status;
   if (!whole)
@@ -144,10 +147,15 @@ norma_status norma_sync_layer(norma_sync_pass *pass, norma_error *error) {
     return norma_sync_fail(pass, error, NORMA_BAD_ARGUMENT,
                            "the layer sums over dimension 1 and beyond: only layers that keep dimension 1, as batch "
                            "norm, come apart into samples");
-  if (pass->rows && pass->merge == NORMA_SYNC_PER_SAMPLE)
-    pass->item = (size_t)(pass->arrays * pass->units) * norma_type_size(pass->type);
-  else pass->item = (size_t)pass->units * pass->record;
   return NORMA_OK;
+}
+
+void norma_sync_expect(norma_sync_pass *pass, const norma_layer *layer, norma_type type) {
+  norma_error unused;
+  if (!layer || norma_type_size(type) == 0 || norma_layer_format(layer, NULL, 0, NULL, 0, NULL)) return;
+  pass->layer = layer;
+  pass->type = type;
+  norma_sync_layer(pass, &unused);
 }
 
 char *norma_sync_payload(norma_sync_pass *pass, norma_error *error) {

@@ -69,6 +69,8 @@ norma_status norma_sync_begin(norma_sync_pass *pass, norma_sync *sync, const cha
                               norma_error *error);
 /* What the layer says of the exchange; it and the type are checked. `merge` and `shards` are checked here. */
 norma_status norma_sync_layer(norma_sync_pass *pass, norma_error *error);
+/* The same for a call that is refused: how much the others expect, as far as its layer is one. */
+void norma_sync_expect(norma_sync_pass *pass, const norma_layer *layer, norma_type type);
 /* Where this rank's statistics go, in the block that is sent. NULL: no memory. */
 char *norma_sync_payload(norma_sync_pass *pass, norma_error *error);
 /* The workspace of a call. */
@@ -82,8 +84,8 @@ void norma_sync_describe(norma_sync_pass *pass, unsigned flags, double eps, int 
 /* The same verdict on every rank: headers are in sync->all, where sync->sizes says. Fills sync->samples. */
 norma_status norma_sync_compare(norma_sync_pass *pass, norma_error *error);
 
-/* meet.c: the exchange. `own` is the status of this rank's checks, and *error their text. Afterwards sync->all holds the
- * statistics of all ranks without gaps, sync->samples their samples. */
+/* meet.c: the exchange. `own` is the status of this rank's checks, and *error their text. Afterwards sync->all holds
+ * the statistics of all ranks without gaps, sync->samples their samples. */
 norma_status norma_sync_meet(norma_sync_pass *pass, norma_status own, norma_error *error);
 
 /* rows.c: copies samples of up to three arrays side by side: a row of each, then the next sample. NULL: left out. */

@@ -33,11 +33,13 @@ static norma_status check_gamma(const norma_sync_pass *pass, const norma_backwar
 
 static norma_status prepare(norma_sync_pass *pass, const norma_backward_args *args, norma_error *error) {
   if (!args) return norma_sync_fail(pass, error, NORMA_BAD_ARGUMENT, "backward is NULL");
+  if (args->size != sizeof *args) return norma_backward(args, error) ? norma_sync_in_layer(pass, error) : NORMA_OK;
+  pass->arrays = args->activation ? 3 : 2;
   norma_status status = check_alone(pass, args, error);
+  if (status) norma_sync_expect(pass, args->layer, args->type);
   if (status) return status;
   pass->layer = args->layer;
   pass->type = args->type;
-  pass->arrays = args->activation ? 3 : 2;
   status = norma_sync_layer(pass, error);
   if (!status) status = check_gamma(pass, args, error);
   if (!status) norma_sync_describe(pass, args->flags, args->eps, args->ddof, args->activation);

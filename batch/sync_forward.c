@@ -20,7 +20,9 @@ static norma_status check_alone(const norma_sync_pass *pass, const norma_forward
 /* What can be refused before anything is computed. */
 static norma_status prepare(norma_sync_pass *pass, const norma_forward_args *args, norma_error *error) {
   if (!args) return norma_sync_fail(pass, error, NORMA_BAD_ARGUMENT, "forward is NULL");
+  if (args->size != sizeof *args) return norma_forward(args, error) ? norma_sync_in_layer(pass, error) : NORMA_OK;
   norma_status status = check_alone(pass, args, error);
+  if (status) norma_sync_expect(pass, args->layer, args->type);
   if (status) return status;
   pass->layer = args->layer;
   pass->type = args->type;

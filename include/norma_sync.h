@@ -1,15 +1,15 @@
 /*
  * norma_sync.h: batch norm over a batch that several processes hold together (data-parallel training).
  *
- * Every rank has its own samples, in rank order one batch. Batch norm needs the statistics of that batch: in forward the
- * ranks exchange moments once, in backward sums once. What carries them is a callback, an all-gather of bytes: over MPI
- * (norma_mpi.h), sockets, threads, or anything that delivers.
+ * Every rank has its own samples, in rank order one batch. Batch norm needs the statistics of that batch: in forward
+ * the ranks exchange moments once, in backward sums once. What carries them is a callback, an all-gather of bytes: over
+ * MPI (norma_mpi.h), sockets, threads, or anything that delivers.
  *
  *     norma_sync *sync;
  *     norma_sync_new(&sync, &exchange, &error);
- *     norma_forward_args forward = {.size = sizeof forward, .layer = &layer, .x = x, ...};    as without ranks, of the
+ *     norma_forward_args forward = {.size = sizeof forward, .layer = &layer, .x = x, ...};    of the samples here
  *     norma_sync_forward_args args = {.size = sizeof args, .sync = sync, .name = "stem.norm", .forward = &forward};
- *     norma_sync_forward(&args, &error);                                                       samples that are here
+ *     norma_sync_forward(&args, &error);
  *
  * What comes out, for any contiguous split of a batch over ranks in their order, empty shards included:
  *
@@ -68,25 +68,27 @@ typedef struct norma_sync_forward_args {
   const char *name;  /* of the layer, for errors; ranks must agree on its first 63 bytes. NULL: "unnamed" */
   const norma_forward_args *forward;  /* of this rank's samples; workspace, sample_moments, given_moments unset */
   norma_sync_merge merge;
-  const int64_t *shards;  /* [ranks]: the samples of each rank, where you know them; NULL: they are asked for, which is */
-                          /* an exchange more, of 384 bytes per rank */
+  const int64_t *shards;  /* [ranks]: the samples of each rank, where you know them; NULL: they are asked for, in an */
+                          /* exchange of 384 bytes per rank */
   int64_t *shards_out;    /* [ranks] out, for the `shards` of backward; may be NULL */
 } norma_sync_forward_args;
 
 /*
- * norma_forward with the statistics of the batch that all ranks hold. A layer that sums over dimension 0, all of it, and
- * not over dimension 1 beside a run (as "[n] c [h w]", "[n t] d", "[n] c"; RMS too); ranks differ in shape[0] alone.
- * With given_mean and given_var (evaluation) it is norma_forward, and nothing is exchanged; also with one rank.
+ * norma_forward with the statistics of the batch that all ranks hold. The layer sums over dimension 0, all of it, and
+ * keeps dimension 1 or has nothing behind it to sum: "[n] c [h w]", "[n t] d", "[n] c"; RMS too. Ranks differ in
+ * shape[0] alone. With given_mean and given_var (evaluation) it is norma_forward, and nothing is exchanged; with one
+ * rank too.
  *
  * The calls of all ranks are compared: layer, name, type, eps, ddof, flags, activation, merge, direction. Where they
- * differ, every rank returns NORMA_RANKS_DISAGREE, with the layer and both values in the text; where a rank's own
- * arguments are wrong, it returns that error and all others NORMA_RANKS_DISAGREE with the same text; the next call may
+ * differ, every rank returns NORMA_RANKS_DISAGREE with the layer and both values in the text. Where a rank's own
+ * arguments are wrong, it returns that error and all others NORMA_RANKS_DISAGREE with its text. The next call may
  * follow. With `shards` this is known only after the one exchange, so ranks must agree in what decides its size: layer,
- * type, merge and shards (an exchange may find it out, or time out). A rank whose args, args->size or sync is wrong
- * cannot tell the others: they wait for it until the exchange gives up.
+ * type, merge and shards; where they do not, it is for the exchange to find it out, or to time out. A rank whose args,
+ * args->size or sync is wrong cannot tell the others: they wait for it until the exchange gives up.
  *
- * Errors: as norma_forward; NORMA_RANKS_DISAGREE; NORMA_RANK_LOST and what else the exchange returns. NORMA_SINGLE_VALUE
- * where all ranks together have one element per unit. On error y and the statistics are not written; sum may be.
+ * Errors: as norma_forward, NORMA_SINGLE_VALUE where all ranks together have one element per unit;
+ * NORMA_RANKS_DISAGREE; NORMA_RANK_LOST and what else the exchange returns. On error y and the statistics are not
+ * written; sum may be.
  */
 NORMA_API norma_status norma_sync_forward(const norma_sync_forward_args *args, norma_error *error);
 
@@ -94,7 +96,8 @@ typedef struct norma_sync_backward_args {
   size_t size;       /* sizeof(norma_sync_backward_args) */
   norma_sync *sync;
   const char *name;
-  const norma_backward_args *backward;  /* with `saved` of the forward pass; workspace, sample_sums, given_sums unset */
+  const norma_backward_args *backward;  /* with `saved` of the forward pass; workspace, sample_sums, given_sums */
+                                        /* unset */
   norma_sync_merge merge;
   const int64_t *shards;
 } norma_sync_backward_args;

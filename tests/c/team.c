@@ -56,6 +56,7 @@ void team_free(team *t) {
 static norma_status lost(team *t, norma_error *error) {
   t->dead = true;
   pthread_cond_broadcast(&t->change);
+  snprintf(error->detail, sizeof error->detail, "another rank has given up");
   for (int r = 0; r < t->ranks; r++) {
     if (t->here[r]) continue;
     error->status = NORMA_RANK_LOST;

@@ -15,13 +15,20 @@ static const struct {
   const char *name, *pattern, *affine;
   int rms, ndim;
   int64_t shape[4];
-} layers[] = {{"batch", "[n] c [h w]", "c", 0, 4, {9, 5, 7, 9}},     {"batch of few", "[n] c [h w]", "c", 0, 4, {3, 35, 1, 33}},
-              {"batch of one", "[n] c [h w]", "c", 0, 4, {1, 6, 3, 5}}, {"small", "[n] c [h w]", "c", 0, 4, {11, 300, 2, 2}},
-              {"long", "[n] c [l]", "c", 0, 3, {5, 3, 5000}},        {"batch rms", "[n] c [h w]", "c", 1, 4, {7, 16, 5, 5}},
-              {"per column", "[n] c [h] w", "c", 0, 4, {8, 4, 9, 5}}, {"no gamma", "[n] c [h w]", "", 0, 4, {7, 6, 8, 8}},
-              {"tokens", "[n t] d", "d", 0, 3, {6, 7, 20}},          {"split", "[(a b)] c [h w]", "c", 0, 4, {12, 4, 3, 3}},
-              {"vectors", "[n] c", "c", 0, 2, {40, 70}},             {"vectors rms", "[n] c", "c", 1, 2, {13, 9}},
-              {"vectors of one", "[n] c", "c", 0, 2, {1, 9}},        {"pixels", "[n] c h w", "c", 0, 4, {9, 10, 3, 2}},
+} layers[] = {{"batch", "[n] c [h w]", "c", 0, 4, {9, 5, 7, 9}},
+              {"batch of few", "[n] c [h w]", "c", 0, 4, {3, 35, 1, 33}},
+              {"batch of one", "[n] c [h w]", "c", 0, 4, {1, 6, 3, 5}},
+              {"small", "[n] c [h w]", "c", 0, 4, {11, 300, 2, 2}},
+              {"long", "[n] c [l]", "c", 0, 3, {5, 3, 5000}},
+              {"batch rms", "[n] c [h w]", "c", 1, 4, {7, 16, 5, 5}},
+              {"per column", "[n] c [h] w", "c", 0, 4, {8, 4, 9, 5}},
+              {"no gamma", "[n] c [h w]", "", 0, 4, {7, 6, 8, 8}},
+              {"tokens", "[n t] d", "d", 0, 3, {6, 7, 20}},
+              {"split", "[(a b)] c [h w]", "c", 0, 4, {12, 4, 3, 3}},
+              {"vectors", "[n] c", "c", 0, 2, {40, 70}},
+              {"vectors rms", "[n] c", "c", 1, 2, {13, 9}},
+              {"vectors of one", "[n] c", "c", 0, 2, {1, 9}},
+              {"pixels", "[n] c h w", "c", 0, 4, {9, 10, 3, 2}},
               {"one pixel", "[n] c [h w]", "c", 0, 4, {9, 40, 1, 1}}};
 
 /* Of units and gammas, in room enough for float64. */
@@ -166,15 +173,18 @@ typedef struct whole {
 
 static void run_whole(const job *j, whole *w) {
   norma_error error;
-  w->sum = tensor_of(j->type, &j->layer, LAYOUT_DENSE, NULL), w->y = tensor_of(j->type, &j->layer, LAYOUT_DENSE, NULL);
-  w->dx = tensor_of(j->type, &j->layer, LAYOUT_DENSE, NULL), w->dafter = tensor_of(j->type, &j->layer, LAYOUT_DENSE, NULL);
+  tensor *all[4] = {&w->sum, &w->y, &w->dx, &w->dafter};
+  for (int i = 0; i < 4; i++) *all[i] = tensor_of(j->type, &j->layer, LAYOUT_DENSE, NULL);
   norma_forward_args f = forward_of(j, &j->layer, 0, &w->sum, &w->y, &w->of);
   assert_ok(norma_forward(&f, &error), &error);
   norma_backward_args b = backward_of(j, &j->layer, 0, &w->sum, &w->dx, &w->dafter, &w->of);
   assert_ok(norma_backward(&b, &error), &error);
 }
 
-static void free_whole(whole *w) { tensor_free(&w->sum), tensor_free(&w->y), tensor_free(&w->dx), tensor_free(&w->dafter); }
+static void free_whole(whole *w) {
+  tensor *all[4] = {&w->sum, &w->y, &w->dx, &w->dafter};
+  for (int i = 0; i < 4; i++) tensor_free(all[i]);
+}
 
 static void assert_the_whole(const job *j, const whole *w) {
   size_t units = (size_t)norma_layer_units(&j->layer), bytes = units * norma_type_size(norma_param_type(j->type));
