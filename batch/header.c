@@ -63,7 +63,13 @@ typedef struct meeting {
 
 static const char *direction(const norma_sync_header *h) { return h->backward ? "backward" : "forward"; }
 
-static norma_status differ_in_number(const meeting *m, const char *what, int64_t first, int64_t other) {
+static norma_status differ_in_count(const meeting *m, const char *what, int64_t first, int64_t other) {
+  return norma_sync_fail(m->pass, m->error, NORMA_RANKS_DISAGREE,
+                         "rank %d has %lld %s, rank %d has %lld: all ranks must have the same", m->first_rank,
+                         (long long)first, what, m->other_rank, (long long)other);
+}
+
+static norma_status differ_in_value(const meeting *m, const char *what, int64_t first, int64_t other) {
   return norma_sync_fail(m->pass, m->error, NORMA_RANKS_DISAGREE,
                          "rank %d has %s %lld, rank %d has %lld: all ranks must have the same", m->first_rank, what,
                          (long long)first, m->other_rank, (long long)other);
@@ -89,13 +95,13 @@ static norma_status differ_in_call(const meeting *m) {
 
 static norma_status compare_layers(const meeting *m) {
   const norma_sync_header *a = m->first, *b = m->other;
-  if (a->ndim != b->ndim) return differ_in_number(m, "dimensions", a->ndim, b->ndim);
+  if (a->ndim != b->ndim) return differ_in_count(m, "dimensions", a->ndim, b->ndim);
   for (int d = 1; d < a->ndim; d++) {
     char what[48];
-    snprintf(what, sizeof what, d == 1 ? "channels (dimension %d)" : "size of dimension %d", d);
-    if (a->shape[d] != b->shape[d]) return differ_in_number(m, what, a->shape[d], b->shape[d]);
+    snprintf(what, sizeof what, d == 1 ? "channels (dimension %d)" : "positions along dimension %d", d);
+    if (a->shape[d] != b->shape[d]) return differ_in_count(m, what, a->shape[d], b->shape[d]);
   }
-  if (a->rms != b->rms) return differ_in_number(m, "rms", a->rms, b->rms);
+  if (a->rms != b->rms) return differ_in_value(m, "rms", a->rms, b->rms);
   if (strcmp(a->pattern, b->pattern) != 0 && a->axes != b->axes)
     return differ_in_text(m, "pattern", a->pattern, b->pattern);
   if (a->axes != b->axes)
@@ -113,12 +119,12 @@ static norma_status compare_two(const meeting *m) {
   if (status) return status;
   if (a->type != b->type)
     return differ_in_text(m, "type", norma_type_name((norma_type)a->type), norma_type_name((norma_type)b->type));
-  if (a->merge != b->merge) return differ_in_number(m, "merge", a->merge, b->merge);
+  if (a->merge != b->merge) return differ_in_value(m, "merge", a->merge, b->merge);
   if (a->promised != b->promised)
     return differ_in_text(m, "shards", a->promised ? "given" : "NULL", b->promised ? "given" : "NULL");
-  if (a->ddof != b->ddof) return differ_in_number(m, "ddof", a->ddof, b->ddof);
-  if (a->flags != b->flags) return differ_in_number(m, "flags", a->flags, b->flags);
-  if (a->activation != b->activation) return differ_in_number(m, "activation", a->activation, b->activation);
+  if (a->ddof != b->ddof) return differ_in_value(m, "ddof", a->ddof, b->ddof);
+  if (a->flags != b->flags) return differ_in_value(m, "flags", a->flags, b->flags);
+  if (a->activation != b->activation) return differ_in_value(m, "activation", a->activation, b->activation);
   char eps[2][32];
   snprintf(eps[0], sizeof eps[0], "%.17g", a->eps);
   snprintf(eps[1], sizeof eps[1], "%.17g", b->eps);

@@ -101,16 +101,20 @@ static norma_status meet_once(norma_sync_pass *pass, norma_status own, norma_err
   return NORMA_OK;
 }
 
-static void copy_detail(norma_sync_header *h, norma_status own, const norma_error *error) {
+/* What is wrong here, for the others; they know the layer. */
+static void copy_detail(norma_sync_pass *pass, norma_status own, const norma_error *error) {
+  norma_sync_header *h = &pass->header;
   h->status = (int32_t)own;
   if (own == NORMA_OK) return;
-  memcpy(h->detail, error->detail, sizeof h->detail);
-  h->detail[sizeof h->detail - 1] = 0;
+  const char *text = error->detail + norma_sync_prefix(pass, NULL, 0);
+  size_t length = strlen(text);
+  if (length > sizeof h->detail - 1) length = sizeof h->detail - 1;
+  memcpy(h->detail, text, length);
 }
 
 norma_status norma_sync_meet(norma_sync_pass *pass, norma_status own, norma_error *error) {
   norma_sync *s = pass->sync;
-  copy_detail(&pass->header, own, error);
+  copy_detail(pass, own, error);
   memcpy(s->mine, &pass->header, sizeof pass->header);
   return pass->shards ? meet_once(pass, own, error) : meet_twice(pass, own, error);
 }

@@ -8,7 +8,7 @@
 
 /* ------------------------------------------------------------------------------------------------------ errors --- */
 
-static int layer_prefix(const norma_sync_pass *pass, char *to, size_t size) {
+int norma_sync_prefix(const norma_sync_pass *pass, char *to, size_t size) {
   return snprintf(to, size, "layer '%.63s', %s: ", pass->name, pass->backward ? "backward" : "forward");
 }
 
@@ -17,7 +17,7 @@ norma_status norma_sync_fail(const norma_sync_pass *pass, norma_error *error, no
   va_list arguments;
   va_start(arguments, format);
   error->status = status;
-  int used = layer_prefix(pass, error->detail, sizeof error->detail);
+  int used = norma_sync_prefix(pass, error->detail, sizeof error->detail);
   vsnprintf(error->detail + used, sizeof error->detail - (size_t)used, format, arguments);
   va_end(arguments);
   return status;

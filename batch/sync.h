@@ -60,6 +60,8 @@ norma_status norma_sync_fail(const norma_sync_pass *pass, norma_error *error, no
     __attribute__((format(printf, 4, 5)))
 #endif
     ;
+/* "layer 'name', forward: ", and its length. */
+int norma_sync_prefix(const norma_sync_pass *pass, char *to, size_t size);
 /* The same for an error that says all but the layer. */
 norma_status norma_sync_in_layer(const norma_sync_pass *pass, norma_error *error);
 /* Room for `bytes`, kept from call to call; its contents are not. False: no memory, and all is as before. */

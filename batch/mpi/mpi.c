@@ -119,8 +119,9 @@ norma_status norma_mpi_open(norma_exchange *exchange, MPI_Comm comm, double time
   c->counts = calloc((size_t)c->ranks, sizeof *c->counts);
   c->places = calloc((size_t)c->ranks, sizeof *c->places);
   if (!c->counts || !c->places) {
+    fail(error, NORMA_NO_MEMORY, "no memory for an exchange of %d ranks", c->ranks);
     free_channel(c);
-    return fail(error, NORMA_NO_MEMORY, "no memory for an exchange of %d ranks", c->ranks);
+    return NORMA_NO_MEMORY;
   }
   exchange->rank = c->rank;
   exchange->ranks = c->ranks;
