@@ -52,7 +52,7 @@ static norma_status wait_for(channel *c, MPI_Request *request, norma_error *erro
     if (done) return NORMA_OK;
     if (MPI_Wtime() > end)
       return fail(error, NORMA_RANK_LOST,
-                  "not all of the %d ranks came within %g s; this is rank %d, and MPI does not say which one is missing",
+                  "not all of the %d ranks came within %g s; this is rank %d, and MPI does not say which is missing",
                   c->ranks, c->timeout, c->rank);
     pause_after(looks);
   }

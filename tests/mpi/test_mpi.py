@@ -1,4 +1,4 @@
-"""norma_sync over MPI: ranks on this machine against one process, and what becomes of ranks that are wrong, late or dead.
+"""norma_sync over MPI: ranks on this machine against one process; what becomes of ranks that are wrong, late or dead.
 Run by .ci/run mpi; by hand: python3 -m pytest tests/mpi, after a build where MPI is installed."""
 import os
 import shutil
@@ -18,8 +18,8 @@ def mpirun(ranks, *command):
     assert shutil.which("mpirun"), "mpirun is missing: ./setup test libopenmpi-dev openmpi-bin"
     environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                    "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(["mpirun", "--oversubscribe", "-n", str(ranks), *map(str, command)], env=environment, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=HANG)
+    done = subprocess.run(["mpirun", "--oversubscribe", "-n", str(ranks), *map(str, command)], env=environment,
+                          text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=HANG)
     return done.returncode, done.stdout
 
 
