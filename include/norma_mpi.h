@@ -11,9 +11,9 @@
  *     norma_mpi_close(&exchange);
  *     MPI_Finalize();
  *
- * Each exchange is one MPI_Iallgather or MPI_Iallgatherv, polled until it is complete or `timeout` seconds are over. The
- * rest of the program may use MPI as it likes: the exchange has a communicator of its own. Where several threads call
- * MPI, it has to be initialized with MPI_THREAD_MULTIPLE.
+ * Each exchange is one MPI_Iallgather or MPI_Iallgatherv, polled until it is complete or `timeout` seconds are over.
+ * The rest of the program may use MPI as it likes: the exchange has a communicator of its own. Where several threads
+ * call MPI, it has to be initialized with MPI_THREAD_MULTIPLE.
  *
  * After an error (a rank that did not come in time, one that MPI cannot reach, messages of other sizes than promised)
  * that communicator is not used again, and norma_mpi_close leaves it to the end of the process: MPI has no way to call

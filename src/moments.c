@@ -62,8 +62,10 @@ void norma_sums_merge(norma_sums *into, norma_type type, const norma_sums *other
   norma_float_env env = norma_float_enter();
   norma_partial sum = {.first = {into->dy, into->dy_lo}, .second = {into->dy_xhat, into->dy_xhat_lo}};
   norma_partial added = {.first = {other->dy, other->dy_lo}, .second = {other->dy_xhat, other->dy_xhat_lo}};
-  /* Of float64 each has its own first: sum(dy - a) = sum(dy - b) + n * (b - a). */
-  if (type == NORMA_F64) norma_sum_add(&added.first, (norma_sum){(double)other->count * (other->first - into->first), 0});
+  if (type == NORMA_F64) { /* each has its own first: sum(dy - a) = sum(dy - b) + n * (b - a) */
+    double shift = (double)other->count * (other->first - into->first);
+    norma_sum_add(&added.first, (norma_sum){shift, 0});
+  }
   norma_partial_join(&sum, &added);
   into->count += other->count;
   into->dy = sum.first.hi, into->dy_lo = sum.first.lo;
