@@ -463,7 +463,7 @@ typedef struct norma_backward_args {
  * Statistics that are shared with other tensors: sample_sums receives the sums of each sample (with the `saved` of the
  * shared statistics); of all tensors together, in order, they are the given_sums of a second call, whose dx has the
  * bits of one call on the concatenated tensor, but where a float64 sum overflows. dweight and dbias are those of this x
- * alone. sample_sums needs a layer as sample_moments does, whose gamma does not change within a part.
+ * alone. sample_sums needs a layer as sample_moments does, whose gamma does not change within a unit.
  */
 NORMA_API norma_status norma_backward(const norma_backward_args *args, norma_error *error);
 NORMA_API size_t norma_backward_workspace(const norma_backward_args *args);
