@@ -32,7 +32,8 @@ extern "C" {
 #endif
 
 /* Fills `exchange` for the ranks of comm, which all call this; it waits for them without a timeout (MPI_Comm_dup).
- * timeout: seconds, > 0. Errors: NORMA_BAD_ARGUMENT, NORMA_NO_MEMORY, NORMA_RANK_LOST with MPI's own text. */
+ * timeout: seconds, > 0; more than ranks are ever apart, where one of them writes a checkpoint, say. Errors:
+ * NORMA_BAD_ARGUMENT, NORMA_NO_MEMORY, NORMA_RANK_LOST with MPI's own text. */
 NORMA_API norma_status norma_mpi_open(norma_exchange *exchange, MPI_Comm comm, double timeout, norma_error *error);
 /* The ranks of comm all call this too, unless an exchange has failed. exchange may be NULL or zero. */
 NORMA_API void norma_mpi_close(norma_exchange *exchange);

@@ -69,8 +69,13 @@ void run_fault(const char *kind, double timeout, const char *folder) {
   norma_status status =
       call(sync, is_wrong && strcmp(kind, "order") == 0 ? "third" : "second", channels, promises ? shards : NULL,
            is_wrong && strcmp(kind, "refused") == 0, &error);
-  char text[512];
-  snprintf(text, sizeof text, "%s: %s", norma_status_text(status), status ? error.detail : "");
+  char text[1024];
+  int used = snprintf(text, sizeof text, "%s: %s", norma_status_text(status), status ? error.detail : "");
+  if (status == NORMA_RANK_LOST) { /* what is broken stays so, and says so at once */
+    status = call(sync, "after", MOST_CHANNELS, NULL, false, &error);
+    snprintf(text + used, sizeof text - (size_t)used, "\n%s: %s", norma_status_text(status),
+             status ? error.detail : "");
+  }
   write_text(folder, exchange.rank, text);
   wait_for_others(folder, exchange.ranks, -1);
   norma_sync_free(sync);

@@ -56,7 +56,9 @@ def test_a_late_rank_is_missed_by_name_of_the_layer(tmp_path):
     told, output = fault("late", tmp_path)
     assert set(told) == {0, 1, 2}, output
     for rank in (0, 2):
-        assert told[rank].startswith("a rank is lost: layer 'second', forward: not all of the 3 ranks came within 1 s")
+        first, second = told[rank].splitlines()
+        assert first.startswith("a rank is lost: layer 'second', forward: not all of the 3 ranks came within 1 s")
+        assert second.startswith("a rank is lost: layer 'after', forward: the exchange has failed before")
 
 
 def test_a_killed_rank_ends_the_job(tmp_path):
