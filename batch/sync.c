@@ -134,7 +134,7 @@ norma_status norma_sync_layer(norma_sync_pass *pass, norma_error *error) {
   pass->samples = l->shape[0];
   pass->units = norma_layer_units(l);
   pass->rows = pass->inner == 1;
-  if (pass->rows && pass->merge == NORMA_SYNC_PER_SAMPLE)
+  if (norma_sync_sends_rows(pass))
     pass->item = (size_t)(pass->arrays * pass->units) * norma_type_size(pass->type);
   else pass->item = (size_t)pass->units * pass->record;
   norma_status status = check_choices(pass, error);

@@ -52,6 +52,11 @@ typedef struct norma_sync_pass {
   int64_t total;          /* samples of all ranks, known after norma_sync_meet */
 } norma_sync_pass;
 
+/* Whether samples travel, and not their statistics. */
+static inline bool norma_sync_sends_rows(const norma_sync_pass *pass) {
+  return pass->rows && pass->merge == NORMA_SYNC_PER_SAMPLE;
+}
+
 /* sync.c: fills *error with "layer 'name', forward: " and the text; returns status. Within these files error is never
  * NULL. */
 norma_status norma_sync_fail(const norma_sync_pass *pass, norma_error *error, norma_status status, const char *format,

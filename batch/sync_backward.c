@@ -47,8 +47,6 @@ static norma_status prepare(norma_sync_pass *pass, const norma_backward_args *ar
   return status;
 }
 
-static bool sends_rows(const norma_sync_pass *pass) { return pass->rows && pass->merge == NORMA_SYNC_PER_SAMPLE; }
-
 /* The sums of samples, one after the other, become those of this rank. */
 static void merge_samples(const norma_sync_pass *pass, norma_sums *into, const norma_sums *samples) {
   int64_t count = norma_layer_samples(pass->layer);
@@ -89,7 +87,7 @@ static norma_status measure(norma_sync_pass *pass, const norma_backward_args *ar
   if (!payload) return NORMA_NO_MEMORY;
   norma_sums *sums = (norma_sums *)(void *)payload;
   *rest = *args;
-  if (sends_rows(pass)) {
+  if (norma_sync_sends_rows(pass)) {
     const void *from[3] = {args->x, args->dy, args->activation ? args->after : NULL};
     const int64_t *strides[3] = {args->x_strides, args->dy_strides, args->after_strides};
     norma_sync_pack(payload, pass->layer, norma_type_size(pass->type), pass->arrays, from, strides);
@@ -129,7 +127,7 @@ static norma_status finish(norma_sync_pass *pass, const norma_backward_args *arg
   norma_status status = NORMA_OK;
   rest->given_sums = (const norma_sums *)(const void *)s->all;
   rest->given_samples = pass->merge == NORMA_SYNC_PER_RANK ? s->exchange.ranks : pass->total;
-  if (sends_rows(pass)) {
+  if (norma_sync_sends_rows(pass)) {
     size_t bytes = (size_t)pass->units * pass->record;
     if (!norma_sync_room(&s->mine, &s->mine_bytes, bytes)) /* what was sent is not needed again */
       return norma_sync_fail(pass, error, NORMA_NO_MEMORY, "%zu bytes of sums could not be allocated", bytes);

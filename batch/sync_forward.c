@@ -31,8 +31,6 @@ static norma_status prepare(norma_sync_pass *pass, const norma_forward_args *arg
   return status;
 }
 
-static bool sends_rows(const norma_sync_pass *pass) { return pass->rows && pass->merge == NORMA_SYNC_PER_SAMPLE; }
-
 /* The call before the exchange, into this rank's block; `rest` becomes the call after it. */
 static norma_status measure(norma_sync_pass *pass, const norma_forward_args *args, norma_forward_args *rest,
                             norma_error *error) {
@@ -56,8 +54,8 @@ static norma_status measure(norma_sync_pass *pass, const norma_forward_args *arg
   if (status) return status;
   a.workspace = pass->sync->work;
   a.workspace_size = pass->sync->work_bytes;
-  if ((args->residual || !sends_rows(pass)) && norma_forward(&a, error)) return norma_sync_in_layer(pass, error);
-  if (sends_rows(pass))
+  if ((args->residual || !norma_sync_sends_rows(pass)) && norma_forward(&a, error)) return norma_sync_in_layer(pass, error);
+  if (norma_sync_sends_rows(pass))
     norma_sync_pack(payload, pass->layer, norma_type_size(pass->type), 1, &(const void *){rest->x},
                     &(const int64_t *){rest->x_strides});
   return NORMA_OK;
@@ -86,7 +84,7 @@ static norma_status finish(norma_sync_pass *pass, norma_forward_args *rest, norm
   norma_sync *s = pass->sync;
   rest->given_moments = (const norma_moments *)(const void *)s->all;
   rest->given_samples = pass->merge == NORMA_SYNC_PER_RANK ? s->exchange.ranks : pass->total;
-  if (sends_rows(pass)) {
+  if (norma_sync_sends_rows(pass)) {
     size_t bytes = (size_t)pass->units * pass->record;
     if (!norma_sync_room(&s->mine, &s->mine_bytes, bytes)) /* what was sent is not needed again */
       return norma_sync_fail(pass, error, NORMA_NO_MEMORY, "%zu bytes of moments could not be allocated", bytes);
