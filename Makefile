@@ -52,6 +52,10 @@ bench: all
 bench-quick: all
 	@python3 bench/run.py --quick --peers '' --threads 1 --rounds 1 --seconds 0.3 $(BENCH)
 
+# What synchronized batch norm costs with 1, 2, 4 and 8 ranks on this machine, into docs/distributed.md. Needs MPI.
+bench-sync: all
+	@python3 bench/sync.py --write
+
 # The Python package in .venv, with NumPy and PyTorch; the versions are those of python/constraints.txt.
 python:
 	@[ -x .venv/bin/python ] || python3 -m venv .venv
@@ -81,4 +85,4 @@ format:
 clean:
 	@rm -rf build
 
-.PHONY: all test lab check sanitize fuzz bench bench-quick python python-package test-torch install format clean
+.PHONY: all test lab check sanitize fuzz bench bench-quick bench-sync python python-package test-torch install format clean

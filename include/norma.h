@@ -115,7 +115,9 @@ typedef enum norma_status {
   NORMA_SINGLE_VALUE,   /* one value per unit, and the caller refuses that */
   NORMA_NOT_FINITE,     /* NaN or Inf where the caller refuses it */
   NORMA_NOT_FOLDABLE,   /* this layer has no fixed scale and shift per channel */
-  NORMA_NO_MEMORY       /* the workspace is too small or could not be allocated */
+  NORMA_NO_MEMORY,      /* the workspace is too small or could not be allocated */
+  NORMA_RANKS_DISAGREE, /* norma_sync.h: other processes made another call, or a wrong one */
+  NORMA_RANK_LOST       /* norma_sync.h: another process did not come in time, or cannot be reached */
 } norma_status;
 
 /* What went wrong, in words: the argument, what it was, what would be right. Filled on failure only. */
@@ -402,6 +404,9 @@ typedef struct norma_sums {
   double dy_xhat, dy_xhat_lo;  /* the sum of dy * xhat */
 } norma_sums;
 
+/* into = into + other, of data of one type. The order of merging changes the last bits. */
+NORMA_API void norma_sums_merge(norma_sums *into, norma_type type, const norma_sums *other);
+
 typedef struct norma_backward_args {
   size_t size;  /* sizeof(norma_backward_args) */
   const norma_layer *layer;
@@ -458,7 +463,7 @@ typedef struct norma_backward_args {
  * Statistics that are shared with other tensors: sample_sums receives the sums of each sample (with the `saved` of the
  * shared statistics); of all tensors together, in order, they are the given_sums of a second call, whose dx has the
  * bits of one call on the concatenated tensor, but where a float64 sum overflows. dweight and dbias are those of this x
- * alone. sample_sums needs a layer as sample_moments does, whose gamma does not change within a part.
+ * alone. sample_sums needs a layer as sample_moments does, whose gamma does not change within a unit.
  */
 NORMA_API norma_status norma_backward(const norma_backward_args *args, norma_error *error);
 NORMA_API size_t norma_backward_workspace(const norma_backward_args *args);

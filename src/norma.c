@@ -267,14 +267,22 @@ static norma_status check_shared(const norma_backward_args *a, norma_error *erro
   return NORMA_OK;
 }
 
-/* Sums of parts are weighed part by part. */
+/* Sums of all parts, those of other tensors too, are weighed by one gamma. */
+static bool gamma_changes(const norma_call *call) {
+  bool changes = false;
+  for (int i = 0; i < call->layer->axis_count; i++) {
+    const norma_axis *axis = &call->layer->axes[i];
+    bool summed = axis->bits & NORMA_SHARE && axis->bits & NORMA_AFFINE;
+    changes = changes || (summed && (axis->dim == 0 || axis->length > 1));
+  }
+  return changes && call->weight.data;
+}
+
 static norma_status check_parts(const norma_call *call, const char *name, norma_error *error) {
   norma_status status = norma_check_splits(call->layer, name, error);
-  if (status || !norma_weight_varies(call)) return status;
+  if (status || !gamma_changes(call)) return status;
   return norma_fail(error, NORMA_BAD_ARGUMENT,
-                    "%s is set, but gamma changes within a sample's part of a unit: it must be one number there, as in "
-                    "batch norm",
-                    name);
+                    "%s is set, but gamma changes within a unit: it must be one number there, as in batch norm", name);
 }
 
 static norma_status make_backward(const norma_backward_args *a, norma_call *call, norma_error *error) {

@@ -17,6 +17,8 @@ const char *norma_status_text(norma_status status) {
       [NORMA_NOT_FINITE] = "statistics are not finite",
       [NORMA_NOT_FOLDABLE] = "layer cannot be folded",
       [NORMA_NO_MEMORY] = "not enough memory",
+      [NORMA_RANKS_DISAGREE] = "ranks do not agree",
+      [NORMA_RANK_LOST] = "a rank is lost",
   };
   int code = (int)status;
   return code >= 0 && code < (int)(sizeof text / sizeof *text) ? text[code] : "unknown status";

@@ -237,6 +237,7 @@ static void mistakes_are_named(void **state) {
   norma_saved saved[3] = {{0}};
   norma_layer batch = parse_layer("[n] c [l]", "c", NULL, 3, shape);
   norma_layer varies = parse_layer("[n] c [l]", "c l", NULL, 3, shape);
+  norma_layer film = parse_layer("[n] c [l]", "n c", NULL, 3, shape);
   norma_layer layer = parse_layer("n [c l]", "c l", NULL, 3, shape);
   norma_layer ghost = parse_layer("(g [n]) c [l]", "c", "g=2", 3, shape);
   norma_error error;
@@ -268,6 +269,9 @@ static void mistakes_are_named(void **state) {
   BACKWARD(NORMA_BAD_ARGUMENT, "saved", batch, .sample_sums = sums);
   BACKWARD(NORMA_BAD_ARGUMENT, "both set", batch, .saved = saved, .sample_sums = sums, .given_sums = sums);
   BACKWARD(NORMA_BAD_ARGUMENT, "gamma changes", varies, .weight = weight, .saved = saved, .sample_sums = sums);
+  BACKWARD(NORMA_BAD_ARGUMENT, "gamma changes", film, .weight = weight, .saved = saved, .sample_sums = sums);
+  BACKWARD(NORMA_BAD_ARGUMENT, "gamma changes", film, .weight = weight, .saved = saved, .given_sums = sums,
+           .given_samples = 4);
   BACKWARD(NORMA_BAD_ARGUMENT, "given_sums is NULL", batch, .given_samples = 4);
   BACKWARD(NORMA_BAD_ARGUMENT, "needs no sums", batch, .given_mean = mean, .given_var = mean, .sample_sums = sums);
   BACKWARD(NORMA_BAD_ARGUMENT, "are of 0 elements", batch, .saved = saved, .given_sums = sums, .given_samples = 4);

@@ -9,8 +9,8 @@ from conftest import BUILD, ROOT, run
 
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CHANGELOG.md", ROOT / "bench/README.md",
          ROOT / "guide/README.md", ROOT / "lab/README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ROOMS = ["include", "src", "problem", "cli", "lab", "guide", "python", "tests", "fuzz", "bench", "docs", "cmake",
-         r"\.ci"]
+ROOMS = ["include", "src", "batch", "problem", "cli", "lab", "guide", "python", "tests", "fuzz", "bench", "docs",
+         "cmake", r"\.ci"]
 
 
 def page_name(page):

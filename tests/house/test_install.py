@@ -25,7 +25,7 @@ int main(void) {
 EXPECTED = "-1.3416 -0.4472 0.4472 1.3416\n"  # (x - 2.5) / sqrt(1.25 + 1e-5)
 
 CPP_PROGRAM = """\
-#include <norma.h>
+#include <norma_sync.h>
 #include <iostream>
 int main() {
   const std::int64_t shape[4] = {2, 6, 5, 5};
@@ -33,6 +33,8 @@ int main() {
   norma_error error;
   if (norma_layer_group(&layer, 4, 4, shape, &error) != NORMA_BAD_SHAPE) return 1;
   if (error.detail[0] == 0) return 2;
+  norma_sync *sync;
+  if (norma_sync_new(&sync, nullptr, &error) != NORMA_BAD_ARGUMENT) return 4;
   if (norma_layer_group(&layer, 3, 4, shape, &error) != NORMA_OK) return 3;
   std::cout << norma_layer_units(&layer) << ' ' << norma_layer_unit_elements(&layer) << std::endl;
 }
@@ -82,8 +84,8 @@ def library_path(prefix):
 
 def test_everything_is_installed(prefix):
     names = {path.name for path in prefix.rglob("*") if not path.is_dir()}
-    assert {"norma.h", "libnorma.a", "libnorma.so", "libnorma.so.0", f"libnorma.so.{version()}", "norma.pc",
-            "norma-config.cmake", "norma"} <= names
+    assert {"norma.h", "norma_sync.h", "libnorma.a", "libnorma.so", "libnorma.so.0", f"libnorma.so.{version()}",
+            "norma.pc", "norma-config.cmake", "norma"} <= names
 
 
 def test_no_installed_text_holds_the_prefix(prefix):
