@@ -54,7 +54,8 @@ static norma_status measure(norma_sync_pass *pass, const norma_forward_args *arg
   if (status) return status;
   a.workspace = pass->sync->work;
   a.workspace_size = pass->sync->work_bytes;
-  if ((args->residual || !norma_sync_sends_rows(pass)) && norma_forward(&a, error)) return norma_sync_in_layer(pass, error);
+  if ((args->residual || !norma_sync_sends_rows(pass)) && norma_forward(&a, error))
+    return norma_sync_in_layer(pass, error);
   if (norma_sync_sends_rows(pass))
     norma_sync_pack(payload, pass->layer, norma_type_size(pass->type), 1, &(const void *){rest->x},
                     &(const int64_t *){rest->x_strides});
