@@ -191,9 +191,10 @@ static norma_status make_forward(const norma_forward_args *args, norma_call *cal
 norma_status norma_check_forward(const norma_forward_args *args, norma_call *call, norma_error *error) {
   norma_status status = make_forward(args, call, error);
   if (!status) status = check_present(&call->x, call->layer, "x", error);
+  if (status) return status; /* args may be NULL */
   const records r = {.saved = args->saved, .moments = args->moments, .sample_moments = args->sample_moments,
                      .given_samples = args->given_samples};
-  if (!status) status = check_arrays(call, &r, error);
+  status = check_arrays(call, &r, error);
   return status ? status : norma_check_given_moments(call, args->flags & NORMA_REFUSE_SINGLE, error);
 }
 
@@ -330,9 +331,10 @@ norma_status norma_check_backward(const norma_backward_args *args, norma_call *c
   norma_status status = make_backward(args, call, error);
   if (!status) status = check_present(&call->x, call->layer, "x", error);
   if (!status) status = check_present(&call->dy, call->layer, "dy", error);
+  if (status) return status; /* args may be NULL */
   const records r = {.saved_in = args->saved, .sample_sums = args->sample_sums, .given_sums = args->given_sums,
                      .given_samples = args->given_samples};
-  if (!status) status = check_arrays(call, &r, error);
+  status = check_arrays(call, &r, error);
   return status ? status : norma_check_given_sums(call, args->given_sums, args->given_samples, error);
 }
 
