@@ -16,8 +16,8 @@ def symbols(*options):
 
 
 def declared():
-    """The functions that norma.h declares."""
-    header = (ROOT / "include/norma.h").read_text()
+    """The functions that the headers declare."""
+    header = "".join(path.read_text() for path in sorted((ROOT / "include").glob("*.h")))
     return set(re.findall(r"NORMA_API[^;(]*?(norma_\w+)\(", header))
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from conftest import ROOT
 
-CODE = ["src", "cli", "problem", "lab", "python", "tests", "fuzz", "bench"]
+CODE = ["src", "batch", "cli", "problem", "lab", "python", "tests", "fuzz", "bench"]
 FOLDERS = ["include", *CODE, "cmake", ".ci"]
 SOURCES = {".c", ".h", ".cpp", ".py", ".pyi"}
 GENERATED = {"tests/golden/golden.h"}
