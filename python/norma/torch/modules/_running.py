@@ -10,8 +10,20 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from .._layers import Activation, activation_number
+from .._ragged import Lengths
 
 Norm = Callable[[Tensor | None, Tensor | None, float], Tensor]
+Padding = dict[str, Any]  # lengths= and mask= of the functions; empty: there is no padding
+
+
+def nothing_valid(valid: Padding) -> bool:
+    return bool(valid) and not any(torch.as_tensor(v).any() for v in valid.values())
+
+
+def padding(lengths: Lengths | None, mask: Tensor | None) -> Padding:
+    """What is given of them, as keywords."""
+    given = {"lengths": lengths, "mask": mask}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def recomputing() -> bool:
@@ -60,16 +72,16 @@ class RunningStatistics(_NormBase):
         """As torch.nn.Module.train, but a frozen layer stays in evaluation mode."""
         return super().train(mode and not self.frozen)
 
-    def _train_step(self, norm: Norm, x: Tensor, factor: float) -> Tensor:
+    def _train_step(self, norm: Norm, x: Tensor, factor: float, valid: Padding | None = None) -> Tensor:
         """norm(running_mean, running_var, factor) in training; where it succeeds the statistics have moved once.
 
-        They do not move in what a checkpoint repeats, nor for an empty batch. There norm works on copies: a checkpoint
-        expects the same operations with the same arguments.
+        They do not move in what a checkpoint repeats, nor for an empty batch or one of padding alone. There norm works
+        on copies: a checkpoint expects the same operations with the same arguments.
         """
         mean, var = self.running_mean, self.running_var
         if not self.track_running_stats or mean is None or var is None:
             return norm(None, None, 0.0)
-        if x.numel() == 0 or recomputing():
+        if x.numel() == 0 or recomputing() or (valid is not None and nothing_valid(valid)):
             return norm(mean.clone(), var.clone(), factor)
         y = norm(mean, var, factor)
         self._count()

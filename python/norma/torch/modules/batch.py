@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from .. import functional as F
 from .._layers import Activation
-from ._running import RunningStatistics
+from .._ragged import Lengths
+from ._running import Padding, RunningStatistics, padding
 
 
 class _BatchNorm(RunningStatistics):
@@ -32,22 +33,25 @@ class _BatchNorm(RunningStatistics):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         self._set_options(activation, biased_running_var, reject_nonfinite)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, lengths: Lengths | None = None, mask: Tensor | None = None) -> Tensor:
+        valid = padding(lengths, mask)
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
         if self.training:
             factor = 0.0 if self.momentum is None else self.momentum
             if self.momentum is None and self.num_batches_tracked is not None:
                 factor = 1.0 / (float(self.num_batches_tracked) + 1.0)
-            return self._train_step(lambda m, v, f: self._norm(input, m, v, True, f), input, factor)
+            return self._train_step(lambda m, v, f: self._norm(input, m, v, True, f, valid), input, factor, valid)
         given = self.running_mean is not None or self.running_var is not None
-        return self._norm(input, self.running_mean, self.running_var, not given, 0.0)
+        return self._norm(input, self.running_mean, self.running_var, not given, 0.0, valid)
 
     def _count(self) -> None:
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
 
-    def _norm(self, x: Tensor, mean: Tensor | None, var: Tensor | None, training: bool, factor: float) -> Tensor:
-        options = self._update_options()
+    def _norm(
+        self, x: Tensor, mean: Tensor | None, var: Tensor | None, training: bool, factor: float, valid: Padding
+    ) -> Tensor:
+        options = {**self._update_options(), **valid}
         return F.batch_norm(
             x, mean, var, self.weight, self.bias, training, factor, self.eps, activation=self.activation, **options
         )
@@ -62,6 +66,8 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     biased_running_var: running_var takes the variance divided by m, as ONNX, Keras and Flax do, not by m - 1.
     reject_nonfinite: in training a batch with NaN or Inf raises a ValueError that names the channels, and the running
         statistics and num_batches_tracked stay as they were. Costs one look at the statistics.
+
+    forward(input, lengths=None, mask=None) leaves padding out, as norma.torch.functional has it.
 
     A forward pass that torch.utils.checkpoint repeats in the backward pass moves no statistics a second time, and
     neither does an empty batch, which PyTorch counts. See freeze().
