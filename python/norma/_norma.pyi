@@ -10,6 +10,7 @@ class _SupportsDLPack(Protocol):
 _Input: TypeAlias = ArrayLike | _SupportsDLPack
 _Output: TypeAlias = _Array | _SupportsDLPack
 _Shape: TypeAlias = int | tuple[int, ...] | list[int]
+_Pad: TypeAlias = Literal["zero", "beta"]
 _Activation: TypeAlias = Literal["none", "relu", "silu", "gelu", "gelu_tanh"]
 
 @overload
@@ -23,6 +24,10 @@ def layer_norm(
     axes: _Shape | None = None,
     out: _Output | None = None,
     return_stats: Literal[False] = False,
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> _Array: ...
 @overload
 def layer_norm(
@@ -35,6 +40,10 @@ def layer_norm(
     axes: _Shape | None = None,
     out: _Output | None = None,
     return_stats: Literal[True],
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> tuple[_Array, _Array, _Array]: ...
 @overload
 def rms_norm(
@@ -46,6 +55,10 @@ def rms_norm(
     axes: _Shape | None = None,
     out: _Output | None = None,
     return_stats: Literal[False] = False,
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> _Array: ...
 @overload
 def rms_norm(
@@ -57,6 +70,10 @@ def rms_norm(
     axes: _Shape | None = None,
     out: _Output | None = None,
     return_stats: Literal[True],
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> tuple[_Array, _Array]: ...
 @overload
 def group_norm(
@@ -68,6 +85,10 @@ def group_norm(
     *,
     out: _Output | None = None,
     return_stats: Literal[False] = False,
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> _Array: ...
 @overload
 def group_norm(
@@ -79,6 +100,10 @@ def group_norm(
     *,
     out: _Output | None = None,
     return_stats: Literal[True],
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> tuple[_Array, _Array, _Array]: ...
 @overload
 def batch_norm(
@@ -93,6 +118,10 @@ def batch_norm(
     *,
     out: _Output | None = None,
     return_stats: Literal[False] = False,
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> _Array: ...
 @overload
 def batch_norm(
@@ -107,6 +136,10 @@ def batch_norm(
     *,
     out: _Output | None = None,
     return_stats: Literal[True],
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> tuple[_Array, _Array, _Array]: ...
 @overload
 def instance_norm(
@@ -121,6 +154,10 @@ def instance_norm(
     *,
     out: _Output | None = None,
     return_stats: Literal[False] = False,
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> _Array: ...
 @overload
 def instance_norm(
@@ -135,6 +172,10 @@ def instance_norm(
     *,
     out: _Output | None = None,
     return_stats: Literal[True],
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> tuple[_Array, _Array, _Array]: ...
 @overload
 def norm(
@@ -188,6 +229,10 @@ def layer_norm_backward(
     *,
     axes: _Shape | None = None,
     bias: _Input | None = None,
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> tuple[_Array, _Array, _Array]: ...
 def rms_norm_backward(
     dy: _Input,
@@ -197,6 +242,10 @@ def rms_norm_backward(
     eps: float | None = None,
     *,
     axes: _Shape | None = None,
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> tuple[_Array, _Array]: ...
 def group_norm_backward(
     dy: _Input,
@@ -206,6 +255,10 @@ def group_norm_backward(
     eps: float = 1e-05,
     *,
     bias: _Input | None = None,
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> tuple[_Array, _Array, _Array]: ...
 def batch_norm_backward(
     dy: _Input,
@@ -218,6 +271,10 @@ def batch_norm_backward(
     *,
     bias: _Input | None = None,
     momentum: float = 0.1,
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> tuple[_Array, _Array, _Array]: ...
 def instance_norm_backward(
     dy: _Input,
@@ -230,6 +287,10 @@ def instance_norm_backward(
     *,
     bias: _Input | None = None,
     momentum: float = 0.1,
+    lengths: _Input | None = None,
+    mask: _Input | None = None,
+    pad: _Pad = "zero",
+    dim: int | None = None,
 ) -> tuple[_Array, _Array, _Array]: ...
 def norm_backward(
     dy: _Input,

@@ -50,7 +50,7 @@ int py_backward_run(backward *b) {
   norma_error error;
   norma_status status;
   Py_BEGIN_ALLOW_THREADS;
-  status = norma_backward(&args, &error);
+  status = b->ragged.held ? norma_ragged_backward(&args, &b->ragged.valid, &error) : norma_backward(&args, &error);
   Py_END_ALLOW_THREADS;
   return status ? py_core_error(b->function, status, &error) : 0;
 }
@@ -75,7 +75,7 @@ PyObject *py_backward_finish(backward *b, int status) {
   if (!status && !params) result = Py_NewRef(b->dx.array);
   else if (!status && b->layer.rms) result = PyTuple_Pack(2, b->dx.array, b->dweight);
   else if (!status) result = PyTuple_Pack(3, b->dx.array, b->dweight, b->dbias);
-  PyArrayObject *held[] = {b->weight, b->bias, b->given_mean, b->given_var, b->dweight, b->dbias};
+  PyArrayObject *held[] = {b->weight, b->bias, b->given_mean, b->given_var, b->dweight, b->dbias, b->ragged.held};
   for (size_t i = 0; i < sizeof held / sizeof *held; i++) Py_XDECREF(held[i]);
   py_tensor_clear(&b->x);
   py_tensor_clear(&b->dy);
@@ -87,39 +87,54 @@ PyObject *py_backward_finish(backward *b, int status) {
 
 enum { DY, X, SHAPE, WEIGHT, EPS, AXES };
 
-static PyObject *normalize_dims(const char *function, layer_kind kind, PyObject *const *v) {
+static PyObject *normalize_dims(const char *function, layer_kind kind, PyObject *const *v, PyObject *const *valid) {
   backward b = {.function = function};
   int64_t dims = 0;
   int status = py_tensor(function, "x", v[X], &b.x);
   if (!status) status = py_normalized_dims(function, v[SHAPE], v[AXES], &b.x, &dims);
   if (!status) status = py_layer(function, kind, dims, &b.x, &b.layer);
+  if (!status) status = py_ragged(function, kind, dims, &b.x, valid, &b.ragged);
   if (!status) status = py_backward_arrays(&b, v[DY], v[WEIGHT], v[EPS]);
   if (!status) status = py_backward_run(&b);
   return py_backward_finish(&b, status);
 }
 
 PyObject *py_layer_norm_backward(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  static signature s = {
-      "layer_norm_backward", 5, 2, {"dy", "x", "normalized_shape", "weight", "eps", "axes", "bias"}, {0}};
-  PyObject *v[AXES + 2];
+  enum { BETA = AXES + 1, LENGTHS };
+  static signature s = {"layer_norm_backward",
+                        5,
+                        2,
+                        {"dy", "x", "normalized_shape", "weight", "eps", "axes", "bias", "lengths", "mask", "pad",
+                         "dim"},
+                        {0}};
+  PyObject *v[LENGTHS + 4];
   (void)module;
   if (py_arguments(&s, arguments, count, keywords, v, NULL)) return NULL;
-  return normalize_dims(s.function, LAYER_NORM, v);
+  return normalize_dims(s.function, LAYER_NORM, v, &v[LENGTHS]);
 }
 
 PyObject *py_rms_norm_backward(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  static signature s = {"rms_norm_backward", 5, 2, {"dy", "x", "normalized_shape", "weight", "eps", "axes"}, {0}};
-  PyObject *v[AXES + 1];
+  enum { LENGTHS = AXES + 1 };
+  static signature s = {"rms_norm_backward",
+                        5,
+                        2,
+                        {"dy", "x", "normalized_shape", "weight", "eps", "axes", "lengths", "mask", "pad", "dim"},
+                        {0}};
+  PyObject *v[LENGTHS + 4];
   (void)module;
   if (py_arguments(&s, arguments, count, keywords, v, NULL)) return NULL;
-  return normalize_dims(s.function, LAYER_RMS, v);
+  return normalize_dims(s.function, LAYER_RMS, v, &v[LENGTHS]);
 }
 
 /* --------------------------------------------------------------------------------------------------- group norm --- */
 
 PyObject *py_group_norm_backward(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  enum { GROUPS = X + 1, GAMMA, EPSILON, BETA, COUNT };
-  static signature s = {"group_norm_backward", 5, 3, {"dy", "x", "num_groups", "weight", "eps", "bias"}, {0}};
+  enum { GROUPS = X + 1, GAMMA, EPSILON, BETA, LENGTHS, COUNT = LENGTHS + 4 };
+  static signature s = {"group_norm_backward",
+                        5,
+                        3,
+                        {"dy", "x", "num_groups", "weight", "eps", "bias", "lengths", "mask", "pad", "dim"},
+                        {0}};
   PyObject *v[COUNT];
   (void)module;
   if (py_arguments(&s, arguments, count, keywords, v, NULL)) return NULL;
@@ -128,6 +143,7 @@ PyObject *py_group_norm_backward(PyObject *module, PyObject *const *arguments, P
   int status = py_tensor(s.function, "x", v[X], &b.x);
   if (!status) status = py_integer(s.function, "num_groups", v[GROUPS] ? v[GROUPS] : Py_None, &groups);
   if (!status) status = py_layer(s.function, LAYER_GROUP, groups, &b.x, &b.layer);
+  if (!status) status = py_ragged(s.function, LAYER_GROUP, 0, &b.x, &v[LENGTHS], &b.ragged);
   if (!status) status = py_backward_arrays(&b, v[DY], v[GAMMA], v[EPSILON]);
   if (!status) status = py_backward_run(&b);
   return py_backward_finish(&b, status);

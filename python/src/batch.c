@@ -4,7 +4,8 @@
 #include <stdlib.h>
 
 /* The arguments of both, in torch's order; FROM_INPUT is training or use_input_stats. */
-enum { X, RUNNING_MEAN, RUNNING_VAR, WEIGHT, BIAS, FROM_INPUT, MOMENTUM, EPS, OUT, RETURN_STATS, COUNT };
+enum { X, RUNNING_MEAN, RUNNING_VAR, WEIGHT, BIAS, FROM_INPUT, MOMENTUM, EPS, OUT, RETURN_STATS, LENGTHS,
+       COUNT = LENGTHS + 4 };
 
 static int read_momentum(const char *function, PyObject *object, double *momentum) {
   *momentum = 0.1;
@@ -49,6 +50,7 @@ static PyObject *normalize(signature *s, layer_kind kind, bool from_input, PyObj
   int status = py_tensor(s->function, "x", v[X], &f.x);
   if (!status) status = py_layer(s->function, kind, 0, &f.x, &f.layer);
   if (!status) status = py_bool(s->function, s->names[FROM_INPUT], v[FROM_INPUT], &from_input);
+  if (!status) status = py_ragged(s->function, kind, 0, &f.x, &v[LENGTHS], &f.ragged);
   if (!status) status = py_forward_arrays(&f, v[WEIGHT], v[BIAS], v[EPS], v[OUT], v[RETURN_STATS]);
   if (!status && from_input) status = prepare(&f, v, &r, &args);
   if (!status && !from_input)
@@ -68,7 +70,8 @@ PyObject *py_batch_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t
       "batch_norm",
       8,
       1,
-      {"x", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps", "out", "return_stats"},
+      {"x", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps", "out", "return_stats",
+       "lengths", "mask", "pad", "dim"},
       {0}};
   (void)module;
   return normalize(&s, LAYER_BATCH, false, arguments, count, keywords);
@@ -79,7 +82,7 @@ PyObject *py_instance_norm(PyObject *module, PyObject *const *arguments, Py_ssiz
                         8,
                         1,
                         {"x", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps",
-                         "out", "return_stats"},
+                         "out", "return_stats", "lengths", "mask", "pad", "dim"},
                         {0}};
   (void)module;
   return normalize(&s, LAYER_INSTANCE, true, arguments, count, keywords);
@@ -89,13 +92,14 @@ PyObject *py_instance_norm(PyObject *module, PyObject *const *arguments, Py_ssiz
 
 static PyObject *gradients(signature *s, layer_kind kind, bool from_input, PyObject *const *arguments, Py_ssize_t count,
                            PyObject *keywords) {
-  enum { DY, INPUT, MEAN, VAR, GAMMA, STATS, EPSILON, REST };
-  PyObject *v[REST + 2];
+  enum { DY, INPUT, MEAN, VAR, GAMMA, STATS, EPSILON, BETA, FACTOR, LENGTHS_TOO, ALL = LENGTHS_TOO + 4 };
+  PyObject *v[ALL];
   if (py_arguments(s, arguments, count, keywords, v, NULL)) return NULL;
   backward b = {.function = s->function, .given_per_channel = kind == LAYER_INSTANCE};
   int status = py_tensor(s->function, "x", v[INPUT], &b.x);
   if (!status) status = py_layer(s->function, kind, 0, &b.x, &b.layer);
   if (!status) status = py_bool(s->function, s->names[STATS], v[STATS], &from_input);
+  if (!status) status = py_ragged(s->function, kind, 0, &b.x, &v[LENGTHS_TOO], &b.ragged);
   if (!status) status = py_backward_arrays(&b, v[DY], v[GAMMA], v[EPSILON]);
   if (from_input) b.flags |= NORMA_REFUSE_SINGLE;
   else if (!status) status = given(s->function, v[MEAN], v[VAR], s->names[STATS], &b.x, &b.given_mean, &b.given_var);
@@ -107,7 +111,8 @@ PyObject *py_batch_norm_backward(PyObject *module, PyObject *const *arguments, P
   static signature s = {"batch_norm_backward",
                         7,
                         2,
-                        {"dy", "x", "running_mean", "running_var", "weight", "training", "eps", "bias", "momentum"},
+                        {"dy", "x", "running_mean", "running_var", "weight", "training", "eps", "bias", "momentum",
+                         "lengths", "mask", "pad", "dim"},
                         {0}};
   (void)module;
   return gradients(&s, LAYER_BATCH, false, arguments, count, keywords);
@@ -119,7 +124,8 @@ PyObject *py_instance_norm_backward(PyObject *module, PyObject *const *arguments
       "instance_norm_backward",
       7,
       2,
-      {"dy", "x", "running_mean", "running_var", "weight", "use_input_stats", "eps", "bias", "momentum"},
+      {"dy", "x", "running_mean", "running_var", "weight", "use_input_stats", "eps", "bias", "momentum", "lengths",
+       "mask", "pad", "dim"},
       {0}};
   (void)module;
   return gradients(&s, LAYER_INSTANCE, true, arguments, count, keywords);

@@ -2,9 +2,19 @@
 #ifndef NORMA_PYTHON_DOCS_H
 #define NORMA_PYTHON_DOCS_H
 
+/* What the functions with padding say of it. */
+#define PY_DOC_VALID                                                                                                 \
+  "lengths: (n,) integers, how many positions of each sample are valid along dim; the rest is padding, which no\n"  \
+  "    statistic and no gradient depends on.\n"                                                                      \
+  "mask: bool or uint8, true where valid, of x's shape without the channels (layer and RMS norm: without what is\n"  \
+  "    normalized), or with a length or 1 for each dimension of x.\n"                                                \
+  "pad: y at padding: \"zero\", or \"beta\", the bias. Gradients there are 0.\n"                                      \
+  "dim: the dimension that lengths cut. None: the last; for layer and RMS norm over the last dimensions 1.\n"
+
 static const char py_doc_layer_norm[] =
     "layer_norm(x, normalized_shape=None, weight=None, bias=None, eps=1e-05, *, axes=None, out=None, "
-    "return_stats=False)\n"
+    "return_stats=False, "
+    "lengths=None, mask=None, pad=\"zero\", dim=None)\n"
     "--\n"
     "\n"
     "Layer norm: one mean and variance over the last dimensions of x, or over any others.\n"
@@ -14,6 +24,7 @@ static const char py_doc_layer_norm[] =
     "weight, bias: shape normalized_shape. float64 with float64 x; else float32 or 16 bits.\n"
     "axes: the dimensions to normalize, ascending, in place of the last: 1 for the channels of\n"
     "    an (n, c, h, w) array. normalized_shape may then be None.\n"
+    PY_DOC_VALID
     "out: array of x's shape and type to write to; may be x.\n"
     "return_stats: return (y, mean, rstd), of x's shape with 1 along what is normalized.\n"
     "\n"
@@ -22,7 +33,8 @@ static const char py_doc_layer_norm[] =
     "TypeError: x, weight, bias or out of another type; strides that split an element.\n";
 
 static const char py_doc_rms_norm[] =
-    "rms_norm(x, normalized_shape=None, weight=None, eps=None, *, axes=None, out=None, return_stats=False)\n"
+    "rms_norm(x, normalized_shape=None, weight=None, eps=None, *, axes=None, out=None, return_stats=False, "
+    "lengths=None, mask=None, pad=\"zero\", dim=None)\n"
     "--\n"
     "\n"
     "RMS norm: x / sqrt(mean(x^2) + eps) over the last dimensions of x, or over any others.\n"
@@ -33,7 +45,8 @@ static const char py_doc_rms_norm[] =
     "Returns y, of x's shape, type and memory order. Errors as layer_norm.\n";
 
 static const char py_doc_group_norm[] =
-    "group_norm(x, num_groups, weight=None, bias=None, eps=1e-05, *, out=None, return_stats=False)\n"
+    "group_norm(x, num_groups, weight=None, bias=None, eps=1e-05, *, out=None, return_stats=False, "
+    "lengths=None, mask=None, pad=\"zero\", dim=None)\n"
     "--\n"
     "\n"
     "Group norm: one mean and variance per sample and group of channels.\n"
@@ -41,6 +54,7 @@ static const char py_doc_group_norm[] =
     "x: array (n, c, ...) of 2 to 8 dimensions, float32, float64, float16 or bfloat16, any strides.\n"
     "num_groups: divides c.\n"
     "weight, bias: shape (c,). float64 with float64 x; else float32 or 16 bits.\n"
+    PY_DOC_VALID
     "out: array of x's shape and type to write to; may be x.\n"
     "return_stats: return (y, mean, rstd), mean and rstd of shape (n, num_groups).\n"
     "\n"
@@ -50,7 +64,8 @@ static const char py_doc_group_norm[] =
 
 static const char py_doc_batch_norm[] =
     "batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, training=False, momentum=0.1, "
-    "eps=1e-05, *, out=None, return_stats=False)\n"
+    "eps=1e-05, *, out=None, return_stats=False, "
+    "lengths=None, mask=None, pad=\"zero\", dim=None)\n"
     "--\n"
     "\n"
     "Batch norm: one mean and variance per channel.\n"
@@ -61,6 +76,7 @@ static const char py_doc_batch_norm[] =
     "None.\n"
     "weight, bias: shape (c,). float64 with float64 x; else float32 or 16 bits.\n"
     "momentum: from 0 to 1.\n"
+    PY_DOC_VALID
     "out: array of x's shape and type to write to; may be x.\n"
     "return_stats: return (y, mean, rstd), mean and rstd of shape (c,).\n"
     "\n"
@@ -72,7 +88,8 @@ static const char py_doc_batch_norm[] =
 
 static const char py_doc_instance_norm[] =
     "instance_norm(x, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, "
-    "momentum=0.1, eps=1e-05, *, out=None, return_stats=False)\n"
+    "momentum=0.1, eps=1e-05, *, out=None, return_stats=False, "
+    "lengths=None, mask=None, pad=\"zero\", dim=None)\n"
     "--\n"
     "\n"
     "Instance norm: one mean and variance per sample and channel.\n"
@@ -131,7 +148,8 @@ static const char py_doc_adain[] =
     "TypeError: arrays of another type; strides that split an element.\n";
 
 static const char py_doc_layer_norm_backward[] =
-    "layer_norm_backward(dy, x, normalized_shape=None, weight=None, eps=1e-05, *, axes=None, bias=None)\n"
+    "layer_norm_backward(dy, x, normalized_shape=None, weight=None, eps=1e-05, *, axes=None, bias=None, "
+    "lengths=None, mask=None, pad=\"zero\", dim=None)\n"
     "--\n"
     "\n"
     "The gradients (dx, dweight, dbias) of layer_norm, given dy, the gradient of its result, and its x.\n"
@@ -142,7 +160,8 @@ static const char py_doc_layer_norm_backward[] =
     "Errors as layer_norm.\n";
 
 static const char py_doc_rms_norm_backward[] =
-    "rms_norm_backward(dy, x, normalized_shape=None, weight=None, eps=None, *, axes=None)\n"
+    "rms_norm_backward(dy, x, normalized_shape=None, weight=None, eps=None, *, axes=None, "
+    "lengths=None, mask=None, pad=\"zero\", dim=None)\n"
     "--\n"
     "\n"
     "The gradients (dx, dweight) of rms_norm, given dy, the gradient of its result, and its x.\n"
@@ -153,7 +172,8 @@ static const char py_doc_rms_norm_backward[] =
     "have, float32 (float64 with x). Errors as rms_norm.\n";
 
 static const char py_doc_group_norm_backward[] =
-    "group_norm_backward(dy, x, num_groups, weight=None, eps=1e-05, *, bias=None)\n"
+    "group_norm_backward(dy, x, num_groups, weight=None, eps=1e-05, *, bias=None, "
+    "lengths=None, mask=None, pad=\"zero\", dim=None)\n"
     "--\n"
     "\n"
     "The gradients (dx, dweight, dbias) of group_norm, given dy, the gradient of its result, and its x.\n"
@@ -165,7 +185,8 @@ static const char py_doc_group_norm_backward[] =
 
 static const char py_doc_batch_norm_backward[] =
     "batch_norm_backward(dy, x, running_mean=None, running_var=None, weight=None, training=False, eps=1e-05, "
-    "*, bias=None, momentum=0.1)\n"
+    "*, bias=None, momentum=0.1, "
+    "lengths=None, mask=None, pad=\"zero\", dim=None)\n"
     "--\n"
     "\n"
     "The gradients (dx, dweight, dbias) of batch_norm, given dy, the gradient of its result, and its x.\n"
@@ -179,7 +200,8 @@ static const char py_doc_batch_norm_backward[] =
 
 static const char py_doc_instance_norm_backward[] =
     "instance_norm_backward(dy, x, running_mean=None, running_var=None, weight=None, use_input_stats=True, "
-    "eps=1e-05, *, bias=None, momentum=0.1)\n"
+    "eps=1e-05, *, bias=None, momentum=0.1, "
+    "lengths=None, mask=None, pad=\"zero\", dim=None)\n"
     "--\n"
     "\n"
     "The gradients (dx, dweight, dbias) of instance_norm, given dy, the gradient of its result, and its x.\n"

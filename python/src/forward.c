@@ -44,7 +44,7 @@ int py_forward_run(forward *f) {
   norma_error error;
   norma_status status;
   Py_BEGIN_ALLOW_THREADS;
-  status = norma_forward(&args, &error);
+  status = f->ragged.held ? norma_ragged_forward(&args, &f->ragged.valid, &error) : norma_forward(&args, &error);
   Py_END_ALLOW_THREADS;
   return status ? py_core_error(f->function, status, &error) : 0;
 }
@@ -57,7 +57,7 @@ PyObject *py_forward_finish(forward *f, PyObject *out, int status) {
     else if (f->layer.rms) result = PyTuple_Pack(2, y, f->rstd);
     else result = PyTuple_Pack(3, y, f->mean, f->rstd);
   }
-  PyArrayObject *held[] = {f->weight, f->bias, f->given_mean, f->given_var, f->mean, f->rstd};
+  PyArrayObject *held[] = {f->weight, f->bias, f->given_mean, f->given_var, f->mean, f->rstd, f->ragged.held};
   for (size_t i = 0; i < sizeof held / sizeof *held; i++) Py_XDECREF(held[i]);
   py_tensor_clear(&f->x);
   py_tensor_clear(&f->y);
@@ -72,21 +72,26 @@ enum { X, SHAPE, WEIGHT };
 /* The part that layer and RMS norm share; `last` are the values from weight on. */
 static PyObject *normalize_dims(const char *function, layer_kind kind, PyObject *const *first, PyObject *bias,
                                 PyObject *eps, PyObject *const *last) {
-  enum { AXES, OUT, RETURN_STATS };
+  enum { AXES, OUT, RETURN_STATS, LENGTHS };
   forward f = {.function = function, .keep_dims = true};
   int64_t dims = 0;
   int status = py_tensor(function, "x", first[X], &f.x);
   if (!status) status = py_normalized_dims(function, first[SHAPE], last[AXES], &f.x, &dims);
   if (!status) status = py_layer(function, kind, dims, &f.x, &f.layer);
+  if (!status) status = py_ragged(function, kind, dims, &f.x, &last[LENGTHS], &f.ragged);
   if (!status) status = py_forward_arrays(&f, first[WEIGHT], bias, eps, last[OUT], last[RETURN_STATS]);
   if (!status) status = py_forward_run(&f);
   return py_forward_finish(&f, last[OUT], status);
 }
 
 PyObject *py_layer_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  enum { BIAS = WEIGHT + 1, EPS, AXES, COUNT = AXES + 3 };
-  static signature s = {
-      "layer_norm", 5, 1, {"x", "normalized_shape", "weight", "bias", "eps", "axes", "out", "return_stats"}, {0}};
+  enum { BIAS = WEIGHT + 1, EPS, AXES, COUNT = AXES + 7 };
+  static signature s = {"layer_norm",
+                        5,
+                        1,
+                        {"x", "normalized_shape", "weight", "bias", "eps", "axes", "out", "return_stats", "lengths",
+                         "mask", "pad", "dim"},
+                        {0}};
   PyObject *v[COUNT];
   (void)module;
   if (py_arguments(&s, arguments, count, keywords, v, NULL)) return NULL;
@@ -94,9 +99,13 @@ PyObject *py_layer_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t
 }
 
 PyObject *py_rms_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  enum { EPS = WEIGHT + 1, AXES, COUNT = AXES + 3 };
-  static signature s = {
-      "rms_norm", 4, 1, {"x", "normalized_shape", "weight", "eps", "axes", "out", "return_stats"}, {0}};
+  enum { EPS = WEIGHT + 1, AXES, COUNT = AXES + 7 };
+  static signature s = {"rms_norm",
+                        4,
+                        1,
+                        {"x", "normalized_shape", "weight", "eps", "axes", "out", "return_stats", "lengths", "mask",
+                         "pad", "dim"},
+                        {0}};
   PyObject *v[COUNT];
   (void)module;
   if (py_arguments(&s, arguments, count, keywords, v, NULL)) return NULL;
@@ -106,8 +115,13 @@ PyObject *py_rms_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t c
 /* --------------------------------------------------------------------------------------------------- group norm --- */
 
 PyObject *py_group_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  enum { GROUPS = X + 1, GAMMA, BETA, EPS, OUT, RETURN_STATS, COUNT };
-  static signature s = {"group_norm", 5, 2, {"x", "num_groups", "weight", "bias", "eps", "out", "return_stats"}, {0}};
+  enum { GROUPS = X + 1, GAMMA, BETA, EPS, OUT, RETURN_STATS, LENGTHS, COUNT = LENGTHS + 4 };
+  static signature s = {"group_norm",
+                        5,
+                        2,
+                        {"x", "num_groups", "weight", "bias", "eps", "out", "return_stats", "lengths", "mask", "pad",
+                         "dim"},
+                        {0}};
   PyObject *v[COUNT];
   (void)module;
   if (py_arguments(&s, arguments, count, keywords, v, NULL)) return NULL;
@@ -116,6 +130,7 @@ PyObject *py_group_norm(PyObject *module, PyObject *const *arguments, Py_ssize_t
   int status = py_tensor(s.function, "x", v[X], &f.x);
   if (!status) status = py_integer(s.function, "num_groups", v[GROUPS] ? v[GROUPS] : Py_None, &groups);
   if (!status) status = py_layer(s.function, LAYER_GROUP, groups, &f.x, &f.layer);
+  if (!status) status = py_ragged(s.function, LAYER_GROUP, 0, &f.x, &v[LENGTHS], &f.ragged);
   if (!status) status = py_forward_arrays(&f, v[GAMMA], v[BETA], v[EPS], v[OUT], v[RETURN_STATS]);
   if (!status) status = py_forward_run(&f);
   return py_forward_finish(&f, v[OUT], status);

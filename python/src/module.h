@@ -15,6 +15,7 @@
 #include <numpy/arrayobject.h>
 
 #include <norma.h>
+#include <norma_ragged.h>
 #include <stdbool.h>
 
 /* ---------------------------------------------------------------------------------------------------- errors.c --- */
@@ -131,6 +132,18 @@ void *py_data(PyArrayObject *array);
 /* Strides of statistics per channel, for a layer with units per sample and channel. */
 extern const int64_t py_per_channel[NORMA_MAX_DIMS];
 
+/* ---------------------------------------------------------------------------------------------------- ragged.c --- */
+
+/* Which positions are valid, with the memory that says so; all zero: no padding. */
+typedef struct ragged {
+  norma_ragged valid;
+  PyArrayObject *held; /* owned */
+  int64_t strides[NORMA_MAX_DIMS];
+} ragged;
+
+/* Reads lengths, mask, pad and dim, four values in this order. `dims`: what LAYER_NORM and LAYER_RMS normalize. */
+int py_ragged(const char *function, layer_kind kind, int64_t dims, const tensor *x, PyObject *const *values, ragged *r);
+
 /* --------------------------------------------------------------------------------------------------- forward.c --- */
 
 /* One forward call; all references are owned. */
@@ -146,6 +159,7 @@ typedef struct forward {
   unsigned flags;
   double eps;
   norma_activation activation;
+  ragged ragged;
 } forward;
 
 /* All arrays but x, once x and the layer are there: y is `out` or new. Then the call. */
@@ -168,6 +182,7 @@ typedef struct backward {
   unsigned flags;
   double eps;
   norma_activation activation;
+  ragged ragged;
 } backward;
 
 int py_backward_arrays(backward *b, PyObject *dy, PyObject *weight, PyObject *eps);

@@ -11,18 +11,21 @@ import pytest
 from norma.command import find_command
 
 # The names, order and defaults of torch.nn.functional, and what is more after the star.
+VALID = "lengths=None, mask=None, pad='zero', dim=None)"
 SIGNATURES = {
     "batch_norm": "(x, running_mean=None, running_var=None, weight=None, bias=None, training=False, momentum=0.1, "
-    "eps=1e-05, *, out=None, return_stats=False)",
+    f"eps=1e-05, *, out=None, return_stats=False, {VALID}",
     "instance_norm": "(x, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, "
-    "momentum=0.1, eps=1e-05, *, out=None, return_stats=False)",
+    f"momentum=0.1, eps=1e-05, *, out=None, return_stats=False, {VALID}",
     "layer_norm": "(x, normalized_shape=None, weight=None, bias=None, eps=1e-05, *, axes=None, out=None, "
-    "return_stats=False)",
-    "group_norm": "(x, num_groups, weight=None, bias=None, eps=1e-05, *, out=None, return_stats=False)",
-    "rms_norm": "(x, normalized_shape=None, weight=None, eps=None, *, axes=None, out=None, return_stats=False)",
+    f"return_stats=False, {VALID}",
+    "group_norm": "(x, num_groups, weight=None, bias=None, eps=1e-05, *, out=None, return_stats=False, "
+    f"{VALID}",
+    "rms_norm": "(x, normalized_shape=None, weight=None, eps=None, *, axes=None, out=None, return_stats=False, "
+    f"{VALID}",
     "adain": "(content, style, alpha=1.0, eps=1e-05, unbiased=False, *, out=None)",
     "batch_norm_backward": "(dy, x, running_mean=None, running_var=None, weight=None, training=False, eps=1e-05, *, "
-    "bias=None, momentum=0.1)",
+    f"bias=None, momentum=0.1, {VALID}",
 }
 
 

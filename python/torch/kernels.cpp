@@ -57,21 +57,24 @@ const int64_t *given_strides(const Spec &spec) {
   return spec.kind == INSTANCE ? per_channel : nullptr;
 }
 
-unsigned flags_of(const Spec &spec) { return spec.eps == 0 ? NORMA_EPS_ZERO : 0; }
+unsigned flags_of(const Spec &spec, const Ragged *ragged) {
+  return (spec.eps == 0 ? NORMA_EPS_ZERO : 0) | (ragged && ragged->refuse_single ? NORMA_REFUSE_SINGLE : 0);
+}
 
 // The core's vector path needs tensors that agree in their order of dimensions.
 Tensor in_format(const Tensor &t, at::MemoryFormat format) { return t.contiguous(format); }
 
-bool accept(norma_status status, const norma_error &error, const Params &params) {
+bool accept(norma_status status, const norma_error &error, const Params &params, const Ragged *ragged) {
   if (status == NORMA_OK) return true;
-  if (status == NORMA_BAD_ARGUMENT && params.var.defined()) return false;
+  if (status == NORMA_BAD_ARGUMENT && params.var.defined() && !ragged) return false;
   TORCH_CHECK_VALUE(status != NORMA_NO_MEMORY, "out of memory: ", error.detail);
   TORCH_CHECK_VALUE(false, error.detail);
 }
 
 }  // namespace
 
-bool run_forward(const Spec &spec, const Tensor &x_given, const Params &params, const Wanted &wanted, Forward &out) {
+bool run_forward(const Spec &spec, const Tensor &x_given, const Params &params, const Wanted &wanted, Forward &out,
+                 const Ragged *ragged) {
   const at::MemoryFormat format = result_format(spec, x_given);
   const Tensor x = in_format(x_given, format);
   const norma_layer &layer = core_layer(spec, x);
@@ -98,7 +101,7 @@ bool run_forward(const Spec &spec, const Tensor &x_given, const Params &params, 
   args.weight = weight.data();
   args.bias = bias.data();
   args.eps = spec.eps;
-  args.flags = flags_of(spec);
+  args.flags = flags_of(spec, ragged);
   args.given_mean = mean.data();
   args.given_var = var.data();
   args.given_strides = given_strides(spec);
@@ -110,13 +113,16 @@ bool run_forward(const Spec &spec, const Tensor &x_given, const Params &params, 
   args.threads = threads_for(x);
   args.activation = static_cast<norma_activation>(spec.activation);
   norma_error error{};
-  if (!accept(norma_forward(&args, &error), error, params)) return false;
+  const norma_status status =
+      ragged ? norma_ragged_forward(&args, &ragged->valid, &error) : norma_forward(&args, &error);
+  if (!accept(status, error, params, ragged)) return false;
   count(spec.kind, FORWARD);
   return true;
 }
 
 bool run_backward(const Spec &spec, const Tensor &dy_given, const Tensor &x_given, const Params &params,
-                  const Tensor &saved, std::array<bool, 3> mask, at::ScalarType params_as, Gradients &out) {
+                  const Tensor &saved, std::array<bool, 3> mask, at::ScalarType params_as, Gradients &out,
+                  const Ragged *ragged) {
   const at::MemoryFormat format = result_format(spec, x_given);
   const Tensor x = in_format(x_given, format), dy = in_format(dy_given, format);
   const norma_layer &layer = core_layer(spec, x);
@@ -149,7 +155,7 @@ bool run_backward(const Spec &spec, const Tensor &dy_given, const Tensor &x_give
   args.dweight = data_of(dweight);
   args.dbias = data_of(dbias);
   args.eps = spec.eps;
-  args.flags = flags_of(spec);
+  args.flags = flags_of(spec, ragged);
   args.given_mean = mean.data();
   args.given_var = var.data();
   args.given_strides = given_strides(spec);
@@ -157,7 +163,9 @@ bool run_backward(const Spec &spec, const Tensor &dy_given, const Tensor &x_give
   args.threads = threads_for(x);
   args.activation = static_cast<norma_activation>(spec.activation);
   norma_error error{};
-  if (!accept(norma_backward(&args, &error), error, params)) return false;
+  const norma_status status =
+      ragged ? norma_ragged_backward(&args, &ragged->valid, &error) : norma_backward(&args, &error);
+  if (!accept(status, error, params, ragged)) return false;
   if (dweight.defined()) dweight = dweight.to(params_as);
   if (dbias.defined()) dbias = dbias.to(params_as);
   count(spec.kind, BACKWARD);

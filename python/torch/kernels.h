@@ -3,6 +3,8 @@
 
 #include "layer.h"
 
+#include <norma_ragged.h>
+
 #include <array>
 #include <tuple>
 
@@ -18,15 +20,24 @@ struct Forward {
   Tensor y, saved, moments, mean, var, rstd;
 };
 
+// Which positions are valid. One valid value per mean is refused, as in training, if `refuse_single`.
+struct Ragged {
+  norma_ragged valid;
+  bool refuse_single;
+};
+
 // Throws nothing that core_takes() promised, but refuses a negative given variance: then false, and nothing is made.
-bool run_forward(const Spec &spec, const Tensor &x, const Params &params, const Wanted &wanted, Forward &out);
+// With `ragged` all that the core refuses is thrown.
+bool run_forward(const Spec &spec, const Tensor &x, const Params &params, const Wanted &wanted, Forward &out,
+                 const Ragged *ragged = nullptr);
 
 using Gradients = std::tuple<Tensor, Tensor, Tensor>;
 
 // dx, dweight and dbias where the mask asks for them, else undefined; parameter gradients have the type `params_as`.
 // `saved` may be undefined. False as above.
 bool run_backward(const Spec &spec, const Tensor &dy, const Tensor &x, const Params &params, const Tensor &saved,
-                  std::array<bool, 3> mask, at::ScalarType params_as, Gradients &out);
+                  std::array<bool, 3> mask, at::ScalarType params_as, Gradients &out,
+                  const Ragged *ragged = nullptr);
 
 // One step of running statistics, either of which may be undefined: weight_of_new in [0, 1]. `biased` stores m2 / m.
 // Where the core refuses (one value, a negative variance) the plain formula runs, with PyTorch's NaN. `not_finite` is

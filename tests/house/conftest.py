@@ -19,4 +19,4 @@ def run(*command, **options):
 
 
 def library_sources():
-    return sorted(ROOT.glob("src/*.c")) + sorted(ROOT.glob("src/kernels/*.c"))
+    return [path for folder in ("src", "src/kernels", "batch") for path in sorted((ROOT / folder).glob("*.c"))]

@@ -79,7 +79,8 @@ def test_named_code_exists(page):
     text = page.read_text()
     missing = [f"{name} in {path}" for name, path in re.findall(r"`(\w+)`\s+in\s+\[?((?:src|include)/[\w./]+\w)", text)
                if not re.search(rf"\b{name}\b", (ROOT / path).read_text())]
-    files = [path for pattern in ("include/*.h", "src/**/*.[ch]", "python/*/*.py") for path in ROOT.glob(pattern)]
+    places = ("include/*.h", "src/**/*.[ch]", "batch/*.[ch]", "python/*/*.py")
+    files = [path for place in places for path in ROOT.glob(place)]
     sources = "".join(path.read_text() for path in files)
     missing += [name for name in re.findall(r"\b(?:norma|NORMA)_[A-Za-z]\w*", text)
                 if not re.search(rf"\b{name}", sources) and not name.startswith(("NORMA_BUILD", "NORMA_PYTHON"))]

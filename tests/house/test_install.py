@@ -84,7 +84,7 @@ def library_path(prefix):
 
 def test_everything_is_installed(prefix):
     names = {path.name for path in prefix.rglob("*") if not path.is_dir()}
-    assert {"norma.h", "norma_sync.h", "libnorma.a", "libnorma.so", "libnorma.so.0", f"libnorma.so.{version()}",
+    assert {"norma.h", "norma_ragged.h", "norma_sync.h", "libnorma.a", "libnorma.so", "libnorma.so.0", f"libnorma.so.{version()}",
             "norma.pc", "norma-config.cmake", "norma"} <= names
 
 

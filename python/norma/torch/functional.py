@@ -3,10 +3,17 @@
 Arguments, their order and defaults are those of torch.nn.functional; ``activation`` is None, "relu", "silu", "gelu" or
 "gelu_tanh". Results can be differentiated any number of times. What the core refuses (a negative eps, a momentum
 outside [0, 1]) is a ValueError here. Tensors on other devices than the CPU take PyTorch's kernels.
+
+Padding takes no part in any statistic or gradient: ``lengths`` are the valid positions of each sample along ``dim``
+(None: the last dimension; for layer and RMS norm over the last dimensions 1), ``mask`` is bool or uint8, true where
+valid, of input's shape without the channels (layer and RMS norm: without what is normalized). The result at padding is
+0, or with ``pad="beta"`` the activation of the bias; its gradient is 0. Such results can be differentiated once, on the
+CPU.
 """
 
 import warnings
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +21,13 @@ from torch import Tensor
 
 from norma.torch._layers import BATCH, GROUP, INSTANCE, LAYER, RMS, Activation, activation_number, dims_number
 from norma.torch._load import load
+from norma.torch._ragged import Layer, Lengths, Running, Valid, norm, read_valid, running_norm
 
 load()
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
 
+Pad = Literal["zero", "beta"]
 _STORE, _REFUSE, _SKIP = range(3)
 
 
@@ -64,17 +73,24 @@ def _with_running(
     act: int,
     biased: bool,
     nonfinite: str,
+    valid: Valid | None,
 ) -> Tensor:
     if not use_input_stats:
         if running_mean is None or running_var is None:
             raise ValueError("running_mean and running_var are both needed where statistics are not taken from input")
         _refuse_bad_variance(running_var)
-        return _given(x, weight, bias, running_mean, running_var, kind, eps, act)
     choices = {"store": _STORE, "refuse": _REFUSE, "skip": _SKIP}
     if nonfinite not in choices:
         raise ValueError(f"nonfinite is {nonfinite!r}, must be 'store', 'refuse' or 'skip'")
+    if not use_input_stats and valid is None:
+        assert running_mean is not None and running_var is not None
+        return _given(x, weight, bias, running_mean, running_var, kind, eps, act)
 
     def norm(policy: int) -> Tensor:
+        if valid is not None:
+            running = Running(running_mean, running_var, momentum, biased, policy)
+            layer = Layer(kind, int(kind == INSTANCE), eps, act)
+            return running_norm(x, weight, bias, running, use_input_stats, layer, valid)
         y: Tensor = torch.ops.norma.training_norm.default(
             x, weight, bias, running_mean, running_var, kind, momentum, biased, policy, eps, act
         )
@@ -116,6 +132,10 @@ def batch_norm(
     activation: Activation | None = None,
     biased: bool = False,
     nonfinite: str = "store",
+    lengths: Lengths | None = None,
+    mask: Tensor | None = None,
+    pad: Pad = "zero",
+    dim: int | None = None,
 ) -> Tensor:
     """torch.nn.functional.batch_norm; input (n, c, ...), everything else (c).
 
@@ -129,13 +149,14 @@ def batch_norm(
             the core refuses.
     """
     act = activation_number(activation)
+    valid = read_valid(input, lengths, mask, pad, dim, [1])
     if not input.is_cpu:
         y = F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
         return _activate(y, activation)
-    if training and input.dim() >= 2 and input.numel() == input.size(1):
+    if valid is None and training and input.dim() >= 2 and input.numel() == input.size(1):
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.size()}")
     return _with_running(
-        input, running_mean, running_var, weight, bias, training, momentum, eps, BATCH, act, biased, nonfinite
+        input, running_mean, running_var, weight, bias, training, momentum, eps, BATCH, act, biased, nonfinite, valid
     )
 
 
@@ -152,6 +173,10 @@ def instance_norm(
     activation: Activation | None = None,
     biased: bool = False,
     nonfinite: str = "store",
+    lengths: Lengths | None = None,
+    mask: Tensor | None = None,
+    pad: Pad = "zero",
+    dim: int | None = None,
 ) -> Tensor:
     """torch.nn.functional.instance_norm; input (n, c, ...), everything else (c). Further arguments as batch_norm.
 
@@ -162,13 +187,26 @@ def instance_norm(
             is used, or what the core refuses.
     """
     act = activation_number(activation)
+    valid = read_valid(input, lengths, mask, pad, dim, [1])
     if not input.is_cpu:
         y = F.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
         return _activate(y, activation)
-    if use_input_stats and input.numel() and input.size()[2:].numel() == 1:
+    if valid is None and use_input_stats and input.numel() and input.size()[2:].numel() == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.size()}")
     return _with_running(
-        input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps, INSTANCE, act, biased, nonfinite
+        input,
+        running_mean,
+        running_var,
+        weight,
+        bias,
+        use_input_stats,
+        momentum,
+        eps,
+        INSTANCE,
+        act,
+        biased,
+        nonfinite,
+        valid,
     )
 
 
@@ -180,6 +218,10 @@ def group_norm(
     eps: float = 1e-5,
     *,
     activation: Activation | None = None,
+    lengths: Lengths | None = None,
+    mask: Tensor | None = None,
+    pad: Pad = "zero",
+    dim: int | None = None,
 ) -> Tensor:
     """torch.nn.functional.group_norm; input (n, c, ...), weight and bias (c).
 
@@ -187,6 +229,9 @@ def group_norm(
         ValueError: num_groups does not divide c, or what the core refuses.
     """
     act = activation_number(activation)
+    valid = read_valid(input, lengths, mask, pad, dim, [1])
+    if valid is not None:
+        return norm(input, weight, bias, Layer(GROUP, num_groups, eps, act), valid)
     if not input.is_cpu:
         return _activate(F.group_norm(input, num_groups, weight, bias, eps), activation)
     return _from_input(input, weight, bias, GROUP, num_groups, eps, act)
@@ -205,6 +250,10 @@ def _dims(input: Tensor, normalized_shape: Sequence[int], channels_first: bool) 
     return dims_number(range(input.dim() - len(shape), input.dim()))
 
 
+def _bits(dims: int) -> list[int]:
+    return [d for d in range(dims.bit_length()) if dims >> d & 1]
+
+
 def layer_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -214,6 +263,10 @@ def layer_norm(
     *,
     activation: Activation | None = None,
     channels_first: bool = False,
+    lengths: Lengths | None = None,
+    mask: Tensor | None = None,
+    pad: Pad = "zero",
+    dim: int | None = None,
 ) -> Tensor:
     """torch.nn.functional.layer_norm; weight and bias have the shape normalized_shape.
 
@@ -225,6 +278,9 @@ def layer_norm(
     """
     act = activation_number(activation)
     dims = _dims(input, normalized_shape, channels_first)
+    valid = read_valid(input, lengths, mask, pad, dim, _bits(dims))
+    if valid is not None:
+        return norm(input, weight, bias, Layer(LAYER, dims, eps, act), valid)
     if input.is_cpu:
         return _from_input(input, weight, bias, LAYER, dims, eps, act)
     x = input.movedim(1, -1) if channels_first else input
@@ -240,6 +296,10 @@ def rms_norm(
     *,
     activation: Activation | None = None,
     channels_first: bool = False,
+    lengths: Lengths | None = None,
+    mask: Tensor | None = None,
+    pad: Pad = "zero",
+    dim: int | None = None,
 ) -> Tensor:
     """torch.nn.functional.rms_norm; weight has the shape normalized_shape. eps None: 2**-23, with float64 2**-52.
 
@@ -251,9 +311,12 @@ def rms_norm(
     """
     act = activation_number(activation)
     dims = _dims(input, normalized_shape, channels_first)
+    valid = read_valid(input, lengths, mask, pad, dim, _bits(dims))
     if input.is_cpu:
         if eps is None:
             eps = 2.0**-52 if input.dtype == torch.float64 else 2.0**-23
+        if valid is not None:
+            return norm(input, weight, None, Layer(RMS, dims, eps, act), valid)
         return _from_input(input, weight, None, RMS, dims, eps, act)
     x = input.movedim(1, -1) if channels_first else input
     y = F.rms_norm(x, list(normalized_shape), weight, eps)

@@ -13,6 +13,7 @@ from norma import Moments, convert_variance
 from norma.conventions import Convention
 
 from .._layers import Activation, activation_number
+from .._ragged import Lengths, read_valid
 from .._recompute import recomputing
 
 Norm = Callable[[Tensor | None, Tensor | None, float], Tensor]
@@ -22,6 +23,17 @@ POLICIES = ("store", "refuse", "skip")
 PER_CHANNEL = "[n] c [...]"
 # By biased_running_var.
 CONVENTION: Mapping[bool, Convention] = {False: "pytorch", True: "onnx"}
+Padding = dict[str, Any]  # lengths= and mask= of the functions; empty: there is no padding
+
+
+def nothing_valid(valid: Padding) -> bool:
+    return bool(valid) and not any(torch.as_tensor(v).any() for v in valid.values())
+
+
+def padding(lengths: Lengths | None, mask: Tensor | None) -> Padding:
+    """What is given of them, as keywords."""
+    given = {"lengths": lengths, "mask": mask}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 class RunningStatistics(_NormBase):
@@ -75,32 +87,34 @@ class RunningStatistics(_NormBase):
     def _trains(self) -> bool:
         return bool(self.training) and not self.frozen
 
-    def _train_step(self, norm: Norm, x: Tensor, factor: float) -> Tensor:
+    def _train_step(self, norm: Norm, x: Tensor, factor: float, valid: Padding | None = None) -> Tensor:
         """norm(running_mean, running_var, factor) in training; where it succeeds the statistics have moved once.
 
-        They do not move in what a checkpoint repeats, nor for an empty batch, nor while they are held. There norm works
-        on copies: a checkpoint expects the same operations with the same arguments.
+        They do not move in what a checkpoint repeats, nor for a batch that is empty or padding alone, nor while they are
+        held. There norm works on copies: a checkpoint expects the same operations with the same arguments.
         """
         mean, var = self.running_mean, self.running_var
         if not self.track_running_stats or mean is None or var is None:
             return norm(None, None, 0.0)
-        repeated = x.numel() == 0 or recomputing()
+        repeated = x.numel() == 0 or recomputing() or (valid is not None and nothing_valid(valid))
         if not repeated and self._held is None:
             y = norm(mean, var, factor)
             self._count()
             return y
         y = norm(mean.clone(), var.clone(), factor)
         if self._held is not None and not repeated:
-            self._held.merge(self._moments_of(x))
+            self._held.merge(self._moments_of(x, **(valid or {})))
         return y
 
-    def _moments_of(self, input: Tensor) -> Moments:
+    def _moments_of(self, input: Tensor, lengths: Lengths | None = None, mask: Tensor | None = None) -> Moments:
         """What hold_statistics() and recalibrate() take of an input; gets the arguments of forward.
 
         A layer whose statistics leave elements out, or are of more than its first argument, says so here.
         """
         moments = Moments(PER_CHANNEL)
-        moments.add(input.detach().cpu())
+        x = input.detach().cpu()
+        valid = read_valid(x, lengths, mask, "zero", None, [1])
+        moments.add(x if valid is None else x.movedim(1, -1)[valid.of(x).select(1, 0)])
         return moments
 
     def _count(self) -> None:

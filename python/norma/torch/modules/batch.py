@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from .. import functional as F
 from .._layers import Activation
-from ._running import NonFinite, RunningStatistics, move
+from .._ragged import Lengths
+from ._running import NonFinite, Padding, RunningStatistics, move, padding
 
 
 def checked_ghost(ghost: int | None) -> int | None:
@@ -45,13 +46,16 @@ class _BatchNorm(RunningStatistics):
         self._set_options(activation, biased_running_var, nonfinite)
         self.ghost = checked_ghost(ghost)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, lengths: Lengths | None = None, mask: Tensor | None = None) -> Tensor:
+        valid = padding(lengths, mask)
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
         if self._trains:
+            if self.ghost is not None and valid:
+                raise ValueError(f"ghost is {self.ghost}: sub-batches take neither lengths nor a mask")
             norm = self._norm if self.ghost is None or not input.numel() else self._ghosts
-            return self._train_step(lambda m, v, f: norm(input, m, v, True, f), input, self._factor())
+            return self._train_step(lambda m, v, f: norm(input, m, v, True, f, valid), input, self._factor(), valid)
         given = self.running_mean is not None or self.running_var is not None
-        return self._norm(input, self.running_mean, self.running_var, not given, 0.0)
+        return self._norm(input, self.running_mean, self.running_var, not given, 0.0, valid)
 
     def _factor(self) -> float:
         """The weight of the next batch in the running statistics."""
@@ -63,13 +67,17 @@ class _BatchNorm(RunningStatistics):
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
 
-    def _norm(self, x: Tensor, mean: Tensor | None, var: Tensor | None, training: bool, factor: float) -> Tensor:
-        options = self._update_options()
+    def _norm(
+        self, x: Tensor, mean: Tensor | None, var: Tensor | None, training: bool, factor: float, valid: Padding
+    ) -> Tensor:
+        options = {**self._update_options(), **valid}
         return F.batch_norm(
             x, mean, var, self.weight, self.bias, training, factor, self.eps, activation=self.activation, **options
         )
 
-    def _ghosts(self, x: Tensor, mean: Tensor | None, var: Tensor | None, training: bool, factor: float) -> Tensor:
+    def _ghosts(
+        self, x: Tensor, mean: Tensor | None, var: Tensor | None, training: bool, factor: float, valid: Padding
+    ) -> Tensor:
         """Each sub-batch with its own statistics; the running ones move once, by the average of theirs."""
         assert self.ghost is not None
         parts = x.split(self.ghost)
@@ -79,10 +87,10 @@ class _BatchNorm(RunningStatistics):
                 f"input size {x.size()}"
             )
         if mean is None or var is None:
-            return torch.cat([self._norm(part, None, None, training, factor) for part in parts])
+            return torch.cat([self._norm(part, None, None, training, factor, valid) for part in parts])
         # With the whole weight on the new value; a channel that nonfinite="skip" leaves out keeps the running one.
         taken = [(mean.clone(), var.clone()) for _ in parts]
-        y = torch.cat([self._norm(part, *own, training, 1.0) for part, own in zip(parts, taken, strict=True)])
+        y = torch.cat([self._norm(part, *own, training, 1.0, valid) for part, own in zip(parts, taken, strict=True)])
         for running, values in zip((mean, var), zip(*taken, strict=True), strict=True):
             shares = (part.size(0) / x.size(0) * value.double() for part, value in zip(parts, values, strict=True))
             move(running, torch.stack(list(shares)).sum(0), factor)
@@ -103,6 +111,8 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     ghost: in training each sub-batch of so many samples is normalized with its own statistics (ghost batch norm); the
         last one may be smaller. The running statistics move once per batch, by the average over the sub-batches,
         weighted with their samples. In evaluation nothing is different. BatchNorm only.
+
+    forward(input, lengths=None, mask=None) leaves padding out, as norma.torch.functional has it.
 
     A forward pass that torch.utils.checkpoint repeats in the backward pass moves no statistics a second time, and
     neither does an empty batch, which PyTorch counts. See freeze().

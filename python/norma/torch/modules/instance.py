@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from .. import functional as F
 from .._layers import Activation
-from ._running import NonFinite, RunningStatistics
+from .._ragged import Lengths
+from ._running import NonFinite, Padding, RunningStatistics, padding
 
 
 class _InstanceNorm(RunningStatistics):
@@ -32,14 +33,27 @@ class _InstanceNorm(RunningStatistics):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         self._set_options(activation, biased_running_var, nonfinite)
 
-    def _apply_instance_norm(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, lengths: Lengths | None = None, mask: Tensor | None = None) -> Tensor:
+        if lengths is None and mask is None:
+            y: Tensor = super().forward(input)
+            return y
+        module: Any = self  # one of torch.nn's classes, which stand behind this one
+        module._check_input_dim(input)
+        if input.dim() == module._get_no_batch_dim():
+            raise ValueError(f"lengths and mask need a batch, input has shape {list(input.shape)}")
+        return self._apply_instance_norm(input, padding(lengths, mask))
+
+    def _apply_instance_norm(self, input: Tensor, valid: Padding | None = None) -> Tensor:
+        valid = valid or {}
         if self._trains or not self.track_running_stats:
             factor = 0.0 if self.momentum is None else self.momentum
-            return self._train_step(lambda m, v, f: self._norm(input, m, v, True, f), input, factor)
-        return self._norm(input, self.running_mean, self.running_var, False, 0.0)
+            return self._train_step(lambda m, v, f: self._norm(input, m, v, True, f, valid), input, factor, valid)
+        return self._norm(input, self.running_mean, self.running_var, False, 0.0, valid)
 
-    def _norm(self, x: Tensor, mean: Tensor | None, var: Tensor | None, from_input: bool, factor: float) -> Tensor:
-        options = self._update_options()
+    def _norm(
+        self, x: Tensor, mean: Tensor | None, var: Tensor | None, from_input: bool, factor: float, valid: Padding
+    ) -> Tensor:
+        options = {**self._update_options(), **valid}
         return F.instance_norm(
             x, mean, var, self.weight, self.bias, from_input, factor, self.eps, activation=self.activation, **options
         )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .. import functional as F
 from .._layers import Activation, activation_number
+from .._ragged import Lengths
 from ._running import options_repr
 
 _OPTIONS: Mapping[str, object] = {"activation": None, "channels_first": False, "promote_types": False}
@@ -39,6 +40,8 @@ class LayerNorm(nn.LayerNorm):
         where the data lies; normalized_shape is c. The result keeps the input's memory format.
     promote_types: 16-bit input beside float32 parameters gives float32, as in hand-written norms; without it the
         result has the type of the input, as in torch.nn.
+
+    forward(input, lengths=None, mask=None) leaves padding out, as norma.torch.functional has it.
     """
 
     activation: Activation | None = None
@@ -65,7 +68,7 @@ class LayerNorm(nn.LayerNorm):
         self.channels_first = channels_first
         self.promote_types = promote_types
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, lengths: Lengths | None = None, mask: Tensor | None = None) -> Tensor:
         return F.layer_norm(
             promoted(self, input),
             self.normalized_shape,
@@ -74,6 +77,8 @@ class LayerNorm(nn.LayerNorm):
             self.eps,
             activation=self.activation,
             channels_first=self.channels_first,
+            lengths=lengths,
+            mask=mask,
         )
 
     def extra_repr(self) -> str:
@@ -83,8 +88,8 @@ class LayerNorm(nn.LayerNorm):
 class RMSNorm(nn.RMSNorm):
     """torch.nn.RMSNorm on (..., *normalized_shape), run by Norma.
 
-    activation, channels_first and promote_types are those of LayerNorm. weight_plus_one: gamma is 1 + weight and the
-    weight starts at 0, as in the models of the Gemma family.
+    activation, channels_first, promote_types, lengths and mask are those of LayerNorm. weight_plus_one: gamma is
+    1 + weight and the weight starts at 0, as in the models of the Gemma family.
     """
 
     activation: Activation | None = None
@@ -118,7 +123,7 @@ class RMSNorm(nn.RMSNorm):
         if self.weight_plus_one and self.weight is not None:
             nn.init.zeros_(self.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Lengths | None = None, mask: Tensor | None = None) -> Tensor:
         weight: Tensor | None = self.weight
         if self.weight_plus_one and weight is not None:
             weight = 1 + weight
@@ -129,6 +134,8 @@ class RMSNorm(nn.RMSNorm):
             self.eps,
             activation=self.activation,
             channels_first=self.channels_first,
+            lengths=lengths,
+            mask=mask,
         )
 
     def extra_repr(self) -> str:
@@ -136,7 +143,7 @@ class RMSNorm(nn.RMSNorm):
 
 
 class GroupNorm(nn.GroupNorm):
-    """torch.nn.GroupNorm on (n, c, ...), run by Norma; activation is that of LayerNorm."""
+    """torch.nn.GroupNorm on (n, c, ...), run by Norma; activation, lengths and mask are those of LayerNorm."""
 
     activation: Activation | None = None
 
@@ -156,8 +163,17 @@ class GroupNorm(nn.GroupNorm):
         activation_number(activation)
         self.activation = activation
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps, activation=self.activation)
+    def forward(self, input: Tensor, lengths: Lengths | None = None, mask: Tensor | None = None) -> Tensor:
+        return F.group_norm(
+            input,
+            self.num_groups,
+            self.weight,
+            self.bias,
+            self.eps,
+            activation=self.activation,
+            lengths=lengths,
+            mask=mask,
+        )
 
     def extra_repr(self) -> str:
         return super().extra_repr() + options_repr(self, {"activation": None})
