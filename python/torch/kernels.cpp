@@ -51,6 +51,9 @@ Tensor new_tensor(at::IntArrayRef shape, at::ScalarType type, at::MemoryFormat f
 // PyTorch gives an empty tensor for a layer that has none.
 void *data_of(const Tensor &t) { return t.defined() ? t.mutable_data_ptr() : nullptr; }
 
+// Sets of moments or sums that x has, times the units of each.
+int64_t sets_of(const norma_layer &layer) { return norma_layer_samples(&layer) * norma_layer_units(&layer); }
+
 // Given statistics of instance norm are per channel, and the same for every sample.
 const int64_t *given_strides(const Spec &spec) {
   static const int64_t per_channel[NORMA_MAX_DIMS] = {0, 1};
@@ -84,6 +87,7 @@ bool run_forward(const Spec &spec, const Tensor &x_given, const Params &params, 
   if (wanted.mean) out.mean = new_tensor({units}, type);
   if (wanted.var) out.var = new_tensor({units}, type);
   if (wanted.rstd) out.rstd = new_tensor({units}, type);
+  if (wanted.sample_moments) out.sample_moments = new_tensor({sets_of(layer), 5}, at::kDouble);
 
   norma_forward_args args{};
   args.size = sizeof args;
@@ -109,6 +113,9 @@ bool run_forward(const Spec &spec, const Tensor &x_given, const Params &params, 
   args.moments = static_cast<norma_moments *>(data_of(out.moments));
   args.threads = threads_for(x);
   args.activation = static_cast<norma_activation>(spec.activation);
+  args.sample_moments = static_cast<norma_moments *>(data_of(out.sample_moments));
+  args.given_moments = static_cast<const norma_moments *>(data_of(wanted.given_moments));
+  args.given_samples = wanted.given_moments.defined() ? wanted.given_moments.size(0) / units : 0;
   norma_error error{};
   if (!accept(norma_forward(&args, &error), error, params)) return false;
   count(spec.kind, FORWARD);
@@ -116,7 +123,8 @@ bool run_forward(const Spec &spec, const Tensor &x_given, const Params &params, 
 }
 
 bool run_backward(const Spec &spec, const Tensor &dy_given, const Tensor &x_given, const Params &params,
-                  const Tensor &saved, std::array<bool, 3> mask, at::ScalarType params_as, Gradients &out) {
+                  const Tensor &saved, std::array<bool, 3> mask, at::ScalarType params_as, Gradients &out,
+                  const Shared &shared) {
   const at::MemoryFormat format = result_format(spec, x_given);
   const Tensor x = in_format(x_given, format), dy = in_format(dy_given, format);
   const norma_layer &layer = core_layer(spec, x);
@@ -133,6 +141,7 @@ bool run_backward(const Spec &spec, const Tensor &dy_given, const Tensor &x_give
   if (mask[0]) dx = at::empty_like(x, format);
   if (mask[1]) dweight = new_param();
   if (mask[2]) dbias = new_param();
+  if (shared.sample_sums) *shared.sample_sums = new_tensor({sets_of(layer), 6}, at::kDouble);
 
   norma_backward_args args{};
   args.size = sizeof args;
@@ -156,6 +165,9 @@ bool run_backward(const Spec &spec, const Tensor &dy_given, const Tensor &x_give
   args.saved = var.held.defined() ? nullptr : static_cast<const norma_saved *>(data_of(saved));
   args.threads = threads_for(x);
   args.activation = static_cast<norma_activation>(spec.activation);
+  args.sample_sums = shared.sample_sums ? static_cast<norma_sums *>(data_of(*shared.sample_sums)) : nullptr;
+  args.given_sums = static_cast<const norma_sums *>(data_of(shared.given_sums));
+  args.given_samples = shared.given_sums.defined() ? shared.given_sums.size(0) / norma_layer_units(&layer) : 0;
   norma_error error{};
   if (!accept(norma_backward(&args, &error), error, params)) return false;
   if (dweight.defined()) dweight = dweight.to(params_as);
