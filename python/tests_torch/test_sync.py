@@ -31,7 +31,6 @@ class Case:
     memory_format: torch.memory_format = torch.contiguous_format
     options: dict[str, Any] = field(default_factory=dict)
     wants_dx: bool = True
-    together: dict[str, Any] = field(default_factory=dict)  # of SyncBatchNorm alone
 
 
 IMAGE, F16, BF16, F64 = (5, 7, 9), torch.float16, torch.bfloat16, torch.float64
@@ -86,13 +85,8 @@ def train(case: Case, make: Callable[..., nn.Module], split: list[int], part: in
 
 
 def on_rank(rank: int, world: int, cases: dict[str, Case]) -> list[dict[str, dict[str, Tensor]]]:
-    return [
-        {
-            name: train(case, lambda *a, **k: norma.torch.SyncBatchNorm(*a, **k, **case.together), split, rank)
-            for name, case in cases.items()
-        }
-        for split in SPLITS[world]
-    ]
+    make = norma.torch.SyncBatchNorm
+    return [{name: train(case, make, split, rank) for name, case in cases.items()} for split in SPLITS[world]]
 
 
 def whole(case: Case, batch: int) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ BYTES = _LAYOUT.size
 
 def _unpack(data: bytes) -> tuple[Header, int]:
     *numbers, eps, checksum, name = _LAYOUT.unpack(data)
-    return Header(*numbers, eps=eps, layer=name.rstrip(b"\0").decode(errors="replace")), checksum
+    return Header(*[*numbers, eps, name.rstrip(b"\0").decode(errors="replace")]), checksum
 
 
 class Ranks:
@@ -117,7 +117,8 @@ class Ranks:
         return received
 
     def _name(self, rank: int) -> int:
-        return dist.get_global_rank(self._group or dist.group.WORLD, rank)
+        group: Any = self._group or dist.group.WORLD
+        return dist.get_global_rank(group, rank)
 
     def _agreeing(self, received: list[Tensor], mine: Header) -> list[Header]:
         unpacked = [_unpack(r[:BYTES].numpy().tobytes()) for r in received]

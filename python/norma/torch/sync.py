@@ -54,7 +54,7 @@ def convert_sync_batchnorm(
 
 def _check(path: str, layer: nn.Module) -> None:
     what = f"{path or 'the model'} is a {type(layer).__name__}"
-    if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():  # type: ignore[misc]
+    if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
         raise ValueError(f"{what} that does not know its number of channels yet: run the model on an input first")
     known = (_BatchNorm.forward, nn.SyncBatchNorm.forward, _Ours.forward, sync.SyncBatchNorm.forward)
     if type(layer).forward not in known:

@@ -58,7 +58,7 @@ class _Exchange:
 
 
 class _SyncBatchNorm(torch.autograd.Function):
-    """y and the moments of the whole batch. `known` is x, or the whole batch where that has been gathered."""
+    """y and the moments of the whole batch, which is there as `whole` where x has travelled."""
 
     @staticmethod
     def forward(
@@ -78,12 +78,12 @@ class _SyncBatchNorm(torch.autograd.Function):
         return y, total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         known, weight, bias, saved = ctx.saved_tensors
         exchange: _Exchange = ctx.exchange
         mine = exchange.mine
-        x = exchange.own_part(known) if ctx.whole else known
+        x = exchange.own_part(known).view(dy.shape) if ctx.whole else known
         wants_dx, *mask = ctx.needs_input_grad[:3]
         ops, options = torch.ops.norma, (mine.eps, mine.activation)
         sums, dweight, dbias = ops.sync_sums.default(dy, x, weight, bias, saved, *options, bool(mine.by_rank), mask)
@@ -91,9 +91,7 @@ class _SyncBatchNorm(torch.autograd.Function):
         if wants_dx:
             if ctx.whole:
                 dys = exchange.batch(dy, "gradients", backward=True)
-                sums, _, _ = ops.sync_sums.default(
-                    dys, known, weight, bias, saved, *options, False, [False, False]
-                )
+                sums, _, _ = ops.sync_sums.default(dys, known, weight, bias, saved, *options, False, [False, False])
             elif exchange.elements:
                 sums = exchange.sets(sums, "sums of gradients", backward=True)
             dx = ops.sync_backward.default(dy, x, weight, bias, saved, sums, *options)
@@ -217,6 +215,8 @@ class SyncBatchNorm(_BatchNorm, batchnorm._BatchNorm):
         if dist.get_rank(self.process_group) < 0:
             raise ValueError(f"{self._who()}: this process is not in the layer's process group")
         exchange = self._agree(x)
+        if x.size(1) != self.num_features:
+            raise ValueError(f"{self._who()}: x has {x.size(1)} channels, the layer has {self.num_features}")
         if exchange.elements == 1:
             raise ValueError(
                 f"{self._who()}: Expected more than 1 value per channel when training, got input size {x.size()} and "
@@ -229,7 +229,8 @@ class SyncBatchNorm(_BatchNorm, batchnorm._BatchNorm):
         elif exchange.elements:
             own = torch.ops.norma.sync_moments.default(x.detach(), self.eps, self.merge == "rank")
             moments = exchange.sets(own, "statistics", backward=False)
-        y, total = _SyncBatchNorm.apply(x, self.weight, self.bias, whole, moments, exchange)
+        apply: Any = _SyncBatchNorm.apply
+        y, total = apply(x, self.weight, self.bias, whole, moments, exchange)
         if exchange.elements:
             self._move(total)
         result: Tensor = y
