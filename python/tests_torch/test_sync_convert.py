@@ -110,3 +110,17 @@ def test_copies_and_pickles() -> None:
         "SyncBatchNorm(3, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True, merge='rank', "
         "timeout=2.0)"
     )
+
+
+def test_the_others_leave_torch_sync_batch_norm_alone() -> None:
+    """adopt and fuse keep classes to their devices; convert_sync_batchnorm is the way."""
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.SyncBatchNorm(4), nn.ReLU())
+    assert norma.torch.adopt(model).changed == [] and norma.torch.fuse(model).changed == []
+    assert type(model[1]) is nn.SyncBatchNorm
+
+
+def test_fuse_takes_ours() -> None:
+    model = norma.torch.convert_sync_batchnorm(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
+    assert len(norma.torch.fuse(model).changed) == 1
+    fused: Any = model.get_submodule("1")
+    assert isinstance(fused, norma.torch.SyncBatchNorm) and fused.activation == "relu" and fused.layer_name == "1"

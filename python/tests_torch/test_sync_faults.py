@@ -96,7 +96,11 @@ EXPECTED = {
     "dtype": "the ranks differ in dtype of x: rank 0 has torch.float32, rank 1 has torch.bfloat16",
     "dtype of the layer": "the ranks differ in dtype of weight and bias: rank 0 has torch.float32, rank 1 has torch.bf",
     "layer": "the ranks differ in layer: rank 0 has 'first', rank 1 has 'second'",
-    "a long name": "the ranks differ in layer: rank 0 has '" + "x" * 80 + "', rank 1 has '" + "x" * 80 + "' after another",
+    "a long name": "the ranks differ in layer: rank 0 has '"
+    + "x" * 80
+    + "', rank 1 has '"
+    + "x" * 80
+    + "' after another",
     "eps": "the ranks differ in eps: rank 0 has 1e-05, rank 1 has 0.001",
     "merge": "the ranks differ in merge: rank 0 has 'sample', rank 1 has 'rank'",
     "gradient": "the ranks differ in requires_grad of x: rank 0 has False, rank 1 has True",
@@ -124,7 +128,10 @@ def test_arguments(options: dict[str, Any], text: str) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "text"),
-    [((3,), r"expected at least 2D input \(got 1D input\)"), ((2, 0, 3), "number of input channels should be non-zero")],
+    [
+        ((3,), r"expected at least 2D input \(got 1D input\)"),
+        ((2, 0, 3), "number of input channels should be non-zero"),
+    ],
 )
 def test_inputs(shape: tuple[int, ...], text: str) -> None:
     """The messages of torch.nn.SyncBatchNorm."""
