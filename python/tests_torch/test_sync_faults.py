@@ -84,6 +84,8 @@ def differing(rank: int, world: int) -> dict[str, str]:
         "promised": lambda: layer(equal_shards=True, layer_name="second" if other else "first")(x),
         "one value": lambda: layer()(x[:0, :, :1] if other else x[:1, :, :1]),
         "channels on both": lambda: layer()(wide),
+        "type": lambda: layer()(x.int()),
+        "device": lambda: layer(device="meta")(x.to("meta")),
     }
     result = {name: message(call) for name, call in calls.items()}
     torch.testing.assert_close(layer(timeout=LIMIT)(torch.full((2, 3, 5), 7.0)), torch.zeros(2, 3, 5))
@@ -107,6 +109,8 @@ EXPECTED = {
     "promised": "the ranks differ in layer: rank 0 has 'first', rank 1 has 'second'",
     "one value": "Expected more than 1 value per channel when training",
     "channels on both": "x has 5 channels, the layer has 3",
+    "type": "x is torch.int32, must be float16, bfloat16, float32 or float64",
+    "device": "x is on meta, the layer is for CPU tensors: torch.nn.SyncBatchNorm is for others",
 }
 
 

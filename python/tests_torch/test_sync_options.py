@@ -73,7 +73,7 @@ def test_samples_of_several_sizes(merge: str, tmp_path: Path) -> None:
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
-def traffic(rank: int, world: int, shape: tuple[int, ...], options: dict[str, Any]) -> list[list[int]]:
+def traffic(rank: int, world: int, shape: tuple[int, ...], options: dict[str, Any], wants_dx: bool) -> list[list[int]]:
     """The bytes of each exchange: in forward, in backward, and in evaluation."""
     sent: list[list[int]] = []
     all_gather = dist.all_gather
@@ -84,7 +84,7 @@ def traffic(rank: int, world: int, shape: tuple[int, ...], options: dict[str, An
 
     dist.all_gather = counted
     layer = norma.torch.SyncBatchNorm(shape[1], **options)
-    x = torch.randn(shape, requires_grad=True)
+    x = torch.randn(shape, requires_grad=wants_dx)
     sent.append([])
     y = layer(x)
     sent.append([])
@@ -111,8 +111,10 @@ def test_what_a_rank_sends(
     shape: tuple[int, ...], options: dict[str, Any], forward: list[int], backward: int, tmp_path: Path
 ) -> None:
     """The figures of docs/python-distributed.md."""
-    for sent in run(2, tmp_path / "ranks", traffic, shape, options):
+    for sent in run(2, tmp_path / "ranks", traffic, shape, options, True):
         assert sent == [forward, [backward], []]
+    for sent in run(2, tmp_path / "first layer", traffic, shape, options, False):
+        assert sent == [forward, [], []]
 
 
 def other_modes(rank: int, world: int) -> dict[str, Any]:
@@ -155,3 +157,44 @@ def twice(rank: int, world: int) -> str:
 def test_no_second_derivatives(tmp_path: Path) -> None:
     for message in run(2, tmp_path / "ranks", twice):
         assert "once_differentiable" in message
+
+
+def in_pairs(rank: int, world: int) -> tuple[Tensor, str]:
+    """Each pair of ranks is a batch of its own."""
+    groups = [dist.new_group([0, 1]), dist.new_group([2, 3])]
+    x = torch.randn(8, 3, 5, generator=torch.Generator().manual_seed(rank // 2)).split([5, 3])[rank % 2]
+    y = norma.torch.SyncBatchNorm(3, process_group=groups[rank // 2])(x).detach()
+    message = ""
+    try:
+        norma.torch.SyncBatchNorm(3 + rank % 2, process_group=groups[rank // 2])(torch.randn(2, 3 + rank % 2))
+    except ValueError as error:
+        message = str(error)
+    with pytest.raises(ValueError, match="this process is not in the layer's process group"):
+        norma.torch.SyncBatchNorm(3, process_group=groups[1 - rank // 2])(x)
+    return y, message
+
+
+def test_groups(tmp_path: Path) -> None:
+    results = run(4, tmp_path / "ranks", in_pairs)
+    for pair in range(2):
+        y = norma.torch.BatchNorm1d(3)(torch.randn(8, 3, 5, generator=torch.Generator().manual_seed(pair)))
+        assert torch.equal(torch.cat([results[2 * pair + i][0] for i in range(2)]), y)
+        a, b = 2 * pair, 2 * pair + 1
+        for rank in (a, b):
+            assert results[rank][1].endswith(f"the ranks differ in channels: rank {a} has 3, rank {b} has 4")
+
+
+def refused(rank: int, world: int) -> str:
+    layer = norma.torch.SyncBatchNorm(3, reject_nonfinite=True)
+    x = torch.randn(4, 3, 5)
+    if rank == 1:
+        x[0, 2, 1] = float("inf")
+    with pytest.raises(ValueError) as raised:
+        layer(x)
+    assert layer.num_batches_tracked == 0 and torch.equal(layer.running_mean, torch.zeros(3))
+    return str(raised.value)
+
+
+def test_reject_nonfinite_is_an_error_on_every_rank(tmp_path: Path) -> None:
+    for text in run(2, tmp_path / "ranks", refused):
+        assert text.startswith("channel 2 has mean nan")

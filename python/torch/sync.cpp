@@ -19,8 +19,8 @@ void check(const Spec &spec, const Tensor &x, const Params &params) {
 void check_sets(const char *name, const Tensor &sets, const Tensor &x, int64_t fields) {
   TORCH_CHECK_VALUE(sets.scalar_type() == at::kDouble && sets.is_contiguous() && sets.dim() == 2 &&
                         sets.size(1) == fields && sets.size(0) % x.size(1) == 0,
-                    "norma: ", name, " is ", sets.scalar_type(), " ", sets.sizes(), ", must be contiguous float64 [k * ",
-                    x.size(1), ", ", fields, "]");
+                    "norma: ", name, " is ", sets.scalar_type(), " ", sets.sizes(),
+                    ", must be contiguous float64 [k * ", x.size(1), ", ", fields, "]");
 }
 
 // The moments of x: of each sample, or of all samples together.

@@ -200,7 +200,8 @@ class SyncBatchNorm(_BatchNorm, batchnorm._BatchNorm):
         if not self.training or not self._has_company():
             return super().forward(input)
         if not input.is_cpu:
-            raise ValueError(f"{self._who()} is for CPU tensors, x is on {input.device}: use torch.nn.SyncBatchNorm")
+            advice = "the layer is for CPU tensors: torch.nn.SyncBatchNorm is for others"
+            raise ValueError(f"{self._who()}: x is on {input.device}, {advice}")
         return self._synchronized(input)
 
     def _has_company(self) -> bool:
@@ -217,6 +218,8 @@ class SyncBatchNorm(_BatchNorm, batchnorm._BatchNorm):
         exchange = self._agree(x)
         if x.size(1) != self.num_features:
             raise ValueError(f"{self._who()}: x has {x.size(1)} channels, the layer has {self.num_features}")
+        if exchange.mine.dtype < 0:
+            raise ValueError(f"{self._who()}: x is {x.dtype}, must be float16, bfloat16, float32 or float64")
         if exchange.elements == 1:
             raise ValueError(
                 f"{self._who()}: Expected more than 1 value per channel when training, got input size {x.size()} and "
