@@ -78,6 +78,7 @@ def test_the_group_is_kept() -> None:
     ("layer", "text"),
     [
         (OwnForward(3), "0.1 is a OwnForward, which has a forward of its own"),
+        (norma.torch.BatchNorm2d(3, ghost=2), "0.1 is a BatchNorm2d with ghost=2, whose statistics are those of sub"),
         (nn.LazyBatchNorm2d(), "0.1 is a LazyBatchNorm2d that does not know its number of channels yet"),
     ],
 )

@@ -185,16 +185,47 @@ def test_groups(tmp_path: Path) -> None:
 
 
 def refused(rank: int, world: int) -> str:
-    layer = norma.torch.SyncBatchNorm(3, reject_nonfinite=True)
+    layer = norma.torch.SyncBatchNorm(3, nonfinite="refuse")
     x = torch.randn(4, 3, 5)
     if rank == 1:
         x[0, 2, 1] = float("inf")
     with pytest.raises(ValueError) as raised:
         layer(x)
     assert layer.num_batches_tracked == 0 and torch.equal(layer.running_mean, torch.zeros(3))
+    layer.nonfinite = "skip"
+    with pytest.warns(RuntimeWarning, match=r"SyncBatchNorm\(3\): channel 2 has mean nan .*; such channels keep"):
+        layer(x)
+    assert layer.num_batches_tracked == 1 and [float(m) == 0 for m in layer.running_mean] == [False, False, True]
     return str(raised.value)
 
 
-def test_reject_nonfinite_is_an_error_on_every_rank(tmp_path: Path) -> None:
+def test_values_that_are_not_finite(tmp_path: Path) -> None:
+    """Of one rank: the error and the warning come on every rank."""
     for text in run(2, tmp_path / "ranks", refused):
         assert text.startswith("channel 2 has mean nan")
+
+
+def held(rank: int, world: int) -> list[Tensor]:
+    """Two batches seen by hold_statistics, then one step of the statistics."""
+    layer = norma.torch.SyncBatchNorm(3)
+    with norma.torch.hold_statistics(layer) as seen:
+        for step in range(2):
+            layer(torch.randn(7, 3, 5, generator=torch.Generator().manual_seed(step)).split([6, 1])[rank])
+        seen.commit()
+    layer.freeze()
+    layer.training = True
+    layer(torch.randn(rank + 1, 3, 5))
+    return [buffer.clone() for buffer in layer.buffers()]
+
+
+def test_held_and_frozen_statistics(tmp_path: Path) -> None:
+    results = run(2, tmp_path / "ranks", held)
+    one = norma.torch.BatchNorm1d(3)
+    with norma.torch.hold_statistics(one) as seen:
+        for step in range(2):
+            one(torch.randn(7, 3, 5, generator=torch.Generator().manual_seed(step)))
+        seen.commit()
+    for result in results:
+        for got, expected in zip(result, one.buffers(), strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-7)
+        assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))

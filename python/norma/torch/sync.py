@@ -12,7 +12,7 @@ from .modules import sync
 from .modules.batch import _BatchNorm as _Ours
 
 # What a layer of ours may have beside torch.nn's attributes.
-_OPTIONS = ("activation", "biased_running_var", "reject_nonfinite", "frozen")
+_OPTIONS = ("activation", "biased_running_var", "nonfinite", "frozen")
 
 
 def convert_sync_batchnorm(
@@ -34,8 +34,8 @@ def convert_sync_batchnorm(
         process_group: as in torch.nn; with None a SyncBatchNorm keeps the group that it has.
         merge, equal_shards, timeout: as in SyncBatchNorm, for all layers.
 
-    Raises ValueError, with the model unchanged, at a batch norm with a forward of its own and at a lazy one that has
-    seen no input: what these would compute is not known here.
+    Raises ValueError, with the model unchanged, at a ghost batch norm, at a batch norm with a forward of its own and at
+    a lazy one that has seen no input: what these would compute is not known here.
     """
     made: dict[nn.Module, sync.SyncBatchNorm] = {}
     for path, layer in module.named_modules():
@@ -56,6 +56,8 @@ def _check(path: str, layer: nn.Module) -> None:
     what = f"{path or 'the model'} is a {type(layer).__name__}"
     if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
         raise ValueError(f"{what} that does not know its number of channels yet: run the model on an input first")
+    if getattr(layer, "ghost", None) is not None:
+        raise ValueError(f"{what} with ghost={layer.ghost}, whose statistics are those of sub-batches")
     known = (_BatchNorm.forward, nn.SyncBatchNorm.forward, _Ours.forward, sync.SyncBatchNorm.forward)
     if type(layer).forward not in known:
         raise ValueError(f"{what}, which has a forward of its own: put a BatchNorm or a SyncBatchNorm in its place")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,9 +14,12 @@ from torch._compile import _disable_dynamo
 from torch.autograd.function import once_differentiable
 from torch.nn.modules import batchnorm
 
+from norma import Moments
+
 from .._layers import Activation, activation_number
 from .._ranks import Header, Ranks, dtype_number
-from ._running import options_repr, recomputing
+from .._recompute import recomputing
+from ._running import PER_CHANNEL, POLICIES, NonFinite
 from .batch import _BatchNorm
 
 Merge = Literal["sample", "rank"]
@@ -127,7 +132,7 @@ class SyncBatchNorm(_BatchNorm, batchnorm._BatchNorm):
 
     Args:
         process_group: the ranks to share with; None: all.
-        activation, biased_running_var, reject_nonfinite: as in BatchNorm1d.
+        activation, biased_running_var, nonfinite: as in BatchNorm1d.
         merge: "sample": ranks exchange the statistics of each sample. "rank": one set per rank, which is less traffic
             and as accurate, but the last bits depend on the split.
         equal_shards: promises that all ranks always have inputs of the same shape. It saves one exchange of two in
@@ -142,6 +147,7 @@ class SyncBatchNorm(_BatchNorm, batchnorm._BatchNorm):
     equal_shards: bool = False
     timeout: float | None = None
     layer_name: str = ""
+    _shown: Mapping[str, object] = {**_BatchNorm._shown, "merge": "sample", "equal_shards": False, "timeout": None}
 
     def __init__(
         self,
@@ -157,7 +163,7 @@ class SyncBatchNorm(_BatchNorm, batchnorm._BatchNorm):
         bias: bool = True,
         activation: Activation | None = None,
         biased_running_var: bool = False,
-        reject_nonfinite: bool = False,
+        nonfinite: NonFinite = "store",
         merge: Merge = "sample",
         equal_shards: bool = False,
         timeout: float | None = None,
@@ -174,7 +180,7 @@ class SyncBatchNorm(_BatchNorm, batchnorm._BatchNorm):
             bias=bias,
             activation=activation,
             biased_running_var=biased_running_var,
-            reject_nonfinite=reject_nonfinite,
+            nonfinite=nonfinite,
         )
         if merge not in ("sample", "rank"):
             raise ValueError(f"merge is {merge!r}, must be 'sample' or 'rank'")
@@ -186,9 +192,6 @@ class SyncBatchNorm(_BatchNorm, batchnorm._BatchNorm):
         self.timeout = timeout
         self.layer_name = layer_name
 
-    def extra_repr(self) -> str:
-        return super().extra_repr() + options_repr(self, {"merge": "sample", "equal_shards": False, "timeout": None})
-
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
             raise ValueError(f"expected at least 2D input (got {input.dim()}D input)")
@@ -197,7 +200,7 @@ class SyncBatchNorm(_BatchNorm, batchnorm._BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
-        if not self.training or not self._has_company():
+        if not self._trains or not self._has_company():
             return super().forward(input)
         if not input.is_cpu:
             advice = "the layer is for CPU tensors: torch.nn.SyncBatchNorm is for others"
@@ -248,19 +251,40 @@ class SyncBatchNorm(_BatchNorm, batchnorm._BatchNorm):
 
     @torch.no_grad()
     def _move(self, total: Tensor) -> None:
+        """One step of the running statistics towards those of the whole batch."""
         mean, var = self.running_mean, self.running_var
         if not self.track_running_stats or mean is None or var is None:
             return
-        again = recomputing()
-        if again:
-            mean, var = mean.clone(), var.clone()
-        factor = 0.0 if self.momentum is None else self.momentum
-        if self.momentum is None and self.num_batches_tracked is not None:
-            factor = 1.0 / (float(self.num_batches_tracked) + 1.0)
-        nonfinite = 1 if self.reject_nonfinite else 0
-        torch.ops.norma.running_update_.default(mean, var, total, factor, self.biased_running_var, nonfinite)
-        if not again:
-            self._count()
+        if recomputing():
+            return
+        if self._held is not None:
+            self._held.merge(_as_moments(total))
+            return
+        self._update(mean, var, total)
+        self._count()
+
+    def _update(self, mean: Tensor, var: Tensor, total: Tensor) -> None:
+        def update(policy: str) -> None:
+            number = POLICIES.index(policy)
+            torch.ops.norma.running_update_.default(mean, var, total, self._factor(), self.biased_running_var, number)
+
+        if self.nonfinite != "skip":
+            update(self.nonfinite)
+            return
+        try:
+            update("refuse")
+        except ValueError as error:
+            channel = str(error).partition("; no channel was updated")[0]
+            message = f"{self._who()}: {channel}; such channels keep their running statistics"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            update("skip")
+
+
+def _as_moments(total: Tensor) -> Moments:
+    """The rows of norma_moments as Moments, which hold the same structs."""
+    moments = Moments(PER_CHANNEL)
+    moments.__setstate__(("", False, total.numpy().tobytes(), (total.size(0),)))
+    return moments
 
 
 __all__ = ["SyncBatchNorm"]
