@@ -162,7 +162,7 @@ bool run_backward(const Spec &spec, const Tensor &dy_given, const Tensor &x_give
   args.given_mean = mean.data();
   args.given_var = var.data();
   args.given_strides = given_strides(spec);
-  args.saved = var.held.defined() ? nullptr : static_cast<const norma_saved *>(data_of(saved));
+  args.saved = params.var.defined() ? nullptr : static_cast<const norma_saved *>(data_of(saved));
   args.threads = threads_for(x);
   args.activation = static_cast<norma_activation>(spec.activation);
   args.sample_sums = shared.sample_sums ? static_cast<norma_sums *>(data_of(*shared.sample_sums)) : nullptr;
@@ -201,7 +201,9 @@ void run_update(const Tensor &running_mean, const Tensor &running_var, const Ten
   const Tensor &some = running_mean.defined() ? running_mean : running_var;
   if (!some.defined() || some.numel() == 0 || moments.size(0) == 0 || weight_of_new == 0) return;
   const at::ScalarType type = param_type(some.scalar_type());
-  const Array mean(running_mean, type), var(running_var, type);
+  // The tensors themselves where they are dense and of the core's type: they are written.
+  const auto dense = [type](const Tensor &t) { return t.defined() ? t.to(type).contiguous() : t; };
+  const Tensor mean = dense(running_mean), var = dense(running_var);
   norma_running_args args{};
   args.size = sizeof args;
   args.type = core_type(type);
@@ -210,14 +212,14 @@ void run_update(const Tensor &running_mean, const Tensor &running_var, const Ten
   args.channels = some.numel();
   args.samples = moments.size(0) / some.numel();
   args.moments = static_cast<const norma_moments *>(moments.const_data_ptr());
-  args.running_mean = data_of(mean.held);
-  args.running_var = data_of(var.held);
+  args.running_mean = data_of(mean);
+  args.running_var = data_of(var);
   args.not_finite = static_cast<norma_not_finite>(not_finite);
   norma_error error{};
   norma_status status = biased && weight_of_new == 1 ? NORMA_BAD_ARGUMENT : norma_running_update(&args, &error);
   TORCH_CHECK_VALUE(status != NORMA_NOT_FINITE, error.detail);
-  for (const auto &[running, held, is_var] : {std::tuple(running_mean, mean.held, false),
-                                              std::tuple(running_var, var.held, true)}) {
+  for (const auto &[running, held, is_var] : {std::tuple(running_mean, mean, false),
+                                              std::tuple(running_var, var, true)}) {
     if (!running.defined()) continue;
     Tensor result = held;
     if (status != NORMA_OK) {
