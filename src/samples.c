@@ -3,6 +3,7 @@
 #include "kernels/kernels.h"
 
 #include <math.h>
+#include <string.h>
 
 int64_t norma_layer_samples(const norma_layer *layer) {
   norma_reduction r = norma_reduction_make(layer, NORMA_UNITS);
@@ -133,6 +134,7 @@ void norma_sample_sums(norma_call *call, const norma_saved *saved, norma_saved *
   part.layer = &split;
   part.dx.data = part.dafter.data = part.dsum.data = NULL;
   part.sums = sums;
+  memset(sums, 0, (size_t)total * sizeof *sums); /* which the pass leaves alone where samples have no elements */
   norma_backward_pass(&part, of_samples, means, workspace);
   call->dweight.data = call->dbias.data = NULL; /* are there now: no sum crosses a sample before it ends */
 }

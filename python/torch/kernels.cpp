@@ -51,6 +51,9 @@ Tensor new_tensor(at::IntArrayRef shape, at::ScalarType type, at::MemoryFormat f
 // PyTorch gives an empty tensor for a layer that has none.
 void *data_of(const Tensor &t) { return t.defined() ? t.mutable_data_ptr() : nullptr; }
 
+// Sets of moments or sums that x has, times the units of each.
+int64_t sets_of(const norma_layer &layer) { return norma_layer_samples(&layer) * norma_layer_units(&layer); }
+
 // Given statistics of instance norm are per channel, and the same for every sample.
 const int64_t *given_strides(const Spec &spec) {
   static const int64_t per_channel[NORMA_MAX_DIMS] = {0, 1};
@@ -87,6 +90,7 @@ bool run_forward(const Spec &spec, const Tensor &x_given, const Params &params, 
   if (wanted.mean) out.mean = new_tensor({units}, type);
   if (wanted.var) out.var = new_tensor({units}, type);
   if (wanted.rstd) out.rstd = new_tensor({units}, type);
+  if (wanted.sample_moments) out.sample_moments = new_tensor({sets_of(layer), 5}, at::kDouble);
 
   norma_forward_args args{};
   args.size = sizeof args;
@@ -112,6 +116,9 @@ bool run_forward(const Spec &spec, const Tensor &x_given, const Params &params, 
   args.moments = static_cast<norma_moments *>(data_of(out.moments));
   args.threads = threads_for(x);
   args.activation = static_cast<norma_activation>(spec.activation);
+  args.sample_moments = static_cast<norma_moments *>(data_of(out.sample_moments));
+  args.given_moments = static_cast<const norma_moments *>(data_of(wanted.given_moments));
+  args.given_samples = wanted.given_moments.defined() ? wanted.given_moments.size(0) / units : 0;
   norma_error error{};
   const norma_status status =
       ragged ? norma_ragged_forward(&args, &ragged->valid, &error) : norma_forward(&args, &error);
@@ -122,7 +129,7 @@ bool run_forward(const Spec &spec, const Tensor &x_given, const Params &params, 
 
 bool run_backward(const Spec &spec, const Tensor &dy_given, const Tensor &x_given, const Params &params,
                   const Tensor &saved, std::array<bool, 3> mask, at::ScalarType params_as, Gradients &out,
-                  const Ragged *ragged) {
+                  const Ragged *ragged, const Shared &shared) {
   const at::MemoryFormat format = result_format(spec, x_given);
   const Tensor x = in_format(x_given, format), dy = in_format(dy_given, format);
   const norma_layer &layer = core_layer(spec, x);
@@ -139,6 +146,7 @@ bool run_backward(const Spec &spec, const Tensor &dy_given, const Tensor &x_give
   if (mask[0]) dx = at::empty_like(x, format);
   if (mask[1]) dweight = new_param();
   if (mask[2]) dbias = new_param();
+  if (shared.sample_sums) *shared.sample_sums = new_tensor({sets_of(layer), 6}, at::kDouble);
 
   norma_backward_args args{};
   args.size = sizeof args;
@@ -159,9 +167,12 @@ bool run_backward(const Spec &spec, const Tensor &dy_given, const Tensor &x_give
   args.given_mean = mean.data();
   args.given_var = var.data();
   args.given_strides = given_strides(spec);
-  args.saved = var.held.defined() ? nullptr : static_cast<const norma_saved *>(data_of(saved));
+  args.saved = params.var.defined() ? nullptr : static_cast<const norma_saved *>(data_of(saved));
   args.threads = threads_for(x);
   args.activation = static_cast<norma_activation>(spec.activation);
+  args.sample_sums = shared.sample_sums ? static_cast<norma_sums *>(data_of(*shared.sample_sums)) : nullptr;
+  args.given_sums = static_cast<const norma_sums *>(data_of(shared.given_sums));
+  args.given_samples = shared.given_sums.defined() ? shared.given_sums.size(0) / norma_layer_units(&layer) : 0;
   norma_error error{};
   const norma_status status =
       ragged ? norma_ragged_backward(&args, &ragged->valid, &error) : norma_backward(&args, &error);
@@ -197,7 +208,9 @@ void run_update(const Tensor &running_mean, const Tensor &running_var, const Ten
   const Tensor &some = running_mean.defined() ? running_mean : running_var;
   if (!some.defined() || some.numel() == 0 || moments.size(0) == 0 || weight_of_new == 0) return;
   const at::ScalarType type = param_type(some.scalar_type());
-  const Array mean(running_mean, type), var(running_var, type);
+  // The tensors themselves where they are dense and of the core's type: they are written.
+  const auto dense = [type](const Tensor &t) { return t.defined() ? t.to(type).contiguous() : t; };
+  const Tensor mean = dense(running_mean), var = dense(running_var);
   norma_running_args args{};
   args.size = sizeof args;
   args.type = core_type(type);
@@ -206,14 +219,14 @@ void run_update(const Tensor &running_mean, const Tensor &running_var, const Ten
   args.channels = some.numel();
   args.samples = moments.size(0) / some.numel();
   args.moments = static_cast<const norma_moments *>(moments.const_data_ptr());
-  args.running_mean = data_of(mean.held);
-  args.running_var = data_of(var.held);
+  args.running_mean = data_of(mean);
+  args.running_var = data_of(var);
   args.not_finite = static_cast<norma_not_finite>(not_finite);
   norma_error error{};
   norma_status status = biased && weight_of_new == 1 ? NORMA_BAD_ARGUMENT : norma_running_update(&args, &error);
   TORCH_CHECK_VALUE(status != NORMA_NOT_FINITE, error.detail);
-  for (const auto &[running, held, is_var] : {std::tuple(running_mean, mean.held, false),
-                                              std::tuple(running_var, var.held, true)}) {
+  for (const auto &[running, held, is_var] : {std::tuple(running_mean, mean, false),
+                                              std::tuple(running_var, var, true)}) {
     if (!running.defined()) continue;
     Tensor result = held;
     if (status != NORMA_OK) {

@@ -225,6 +225,28 @@ static void pieces_of_a_batch_have_the_bits_of_the_batch(void **state) {
           check_layer(which, all_types[k], (norma_activation)act, layouts[l], &seed);
 }
 
+/* All zero is the empty set, in samples that have no elements too. */
+static void samples_without_elements_have_empty_sets(void **state) {
+  (void)state;
+  static const int64_t shape[3] = {4, 3, 0};
+  static const norma_moments no_moments[12];
+  static const norma_sums no_sums[12];
+  norma_layer layer = parse_layer("[n] c [l]", "c", NULL, 3, shape);
+  norma_moments moments[12];
+  norma_sums sums[12];
+  norma_saved saved[3];
+  float nothing[1];
+  problem_is("samples without elements");
+  memset(moments, 0xff, sizeof moments), memset(sums, 0xff, sizeof sums);
+  norma_forward_args a = {.size = sizeof a, .layer = &layer, .x = nothing, .saved = saved, .sample_moments = moments};
+  forward(&a);
+  norma_backward_args b = {.size = sizeof b, .layer = &layer, .x = nothing, .dy = nothing, .saved = saved};
+  b.sample_sums = sums;
+  backward(&b);
+  assert_memory_equal(moments, no_moments, sizeof moments);
+  assert_memory_equal(sums, no_sums, sizeof sums);
+}
+
 /* ------------------------------------------------------------------------------------------------------- errors --- */
 
 /* One call per mistake, on a batch of 4 samples, 3 channels, 5 positions. */
@@ -282,6 +304,7 @@ static void mistakes_are_named(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(pieces_of_a_batch_have_the_bits_of_the_batch),
+                                     cmocka_unit_test(samples_without_elements_have_empty_sets),
                                      cmocka_unit_test(mistakes_are_named)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

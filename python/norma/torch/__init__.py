@@ -25,11 +25,13 @@ from norma.torch.modules import (
     LazyInstanceNorm2d,
     LazyInstanceNorm3d,
     RMSNorm,
+    SyncBatchNorm,
 )
 from norma.torch.recalibrate import load_statistics, recalibrate
 from norma.torch.restated import Restated, Restatement
 from norma.torch.running import freeze, hold_statistics, unfreeze
 from norma.torch.swap import swap
+from norma.torch.sync import convert_sync_batchnorm
 
 __all__ = [
     "BatchNorm1d",
@@ -51,8 +53,10 @@ __all__ = [
     "Report",
     "Restated",
     "Restatement",
+    "SyncBatchNorm",
     "adopt",
     "calls",
+    "convert_sync_batchnorm",
     "disable",
     "enable",
     "enabled",

@@ -82,7 +82,7 @@ def _adopted(module: nn.Module) -> tuple[nn.Module | None, str]:
     if kind.__module__.startswith("norma.torch."):
         return None, ""
     same_name = getattr(norma, kind.__name__, None)
-    is_torch = same_name is not None and kind is getattr(nn, kind.__name__, None)
+    is_torch = same_name is not None and issubclass(same_name, kind) and kind is getattr(nn, kind.__name__, None)
     if not is_torch and not _looks_like_a_norm(module):
         return None, ""
     if parametrized(module):

@@ -244,7 +244,8 @@ def _class_of(norm: nn.Module) -> Any:
     if kind.__module__.startswith("norma.torch."):
         return kind
     ours = getattr(norma, kind.__name__, None)
-    return ours if ours is not None and kind is getattr(nn, kind.__name__, None) else None
+    is_torch = kind is getattr(nn, kind.__name__, None)
+    return ours if is_torch and ours is not None and issubclass(ours, kind) else None
 
 
 def with_activation(norm: nn.Module, activation: str | None) -> nn.Module:

@@ -10,6 +10,7 @@ from .instance import (
     LazyInstanceNorm3d,
 )
 from .layer import GroupNorm, LayerNorm, RMSNorm
+from .sync import SyncBatchNorm
 
 __all__ = [
     "BatchNorm1d",
@@ -27,4 +28,5 @@ __all__ = [
     "LazyInstanceNorm2d",
     "LazyInstanceNorm3d",
     "RMSNorm",
+    "SyncBatchNorm",
 ]
