@@ -101,6 +101,8 @@ std::tuple<Tensor, Tensor, Tensor> backward_autograd(const Tensor &dy, const Ten
                                                      std::array<bool, 3> mask) {
   const Spec spec{kind, number, eps, activation};
   const Params params{tensor_or_none(weight), tensor_or_none(bias), tensor_or_none(mean), tensor_or_none(var)};
+  check_operands(x, params, spec);
+  check_gradient(dy, x);
   if (!at::GradMode::is_enabled() ||
       !(wants_grad(dy) || wants_grad(x) || wants_grad(params.weight) || wants_grad(params.bias))) {
     at::AutoDispatchBelowADInplaceOrView below;
@@ -165,6 +167,7 @@ Tensor forward_autograd(const Tensor &x, const OptionalTensor &weight, const Opt
                         double eps, int64_t activation) {
   const Params params{tensor_or_none(weight), tensor_or_none(bias), tensor_or_none(mean), tensor_or_none(var)};
   const Spec spec{kind, number, eps, activation};
+  check_operands(x, params, spec);
   if (needs_plain_operators(x, params)) return plain_forward(x, params, spec);
   return differentiable(x, params, spec, {});
 }

@@ -22,14 +22,6 @@ Params params_of(const OptionalTensor &weight, const OptionalTensor &bias, const
   return {tensor_or_none(weight), tensor_or_none(bias), tensor_or_none(mean), tensor_or_none(var)};
 }
 
-// An operator called by its name may get anything; what reaches it from our own functions has been checked already.
-void check(const Spec &spec, const Tensor &x, const Params &params) {
-  TORCH_CHECK_VALUE(core_takes(spec, x, params, !params.var.defined()),
-                    "norma: these tensors do not fit this layer: x is ", x.scalar_type(), " ", x.sizes(), ", eps ",
-                    spec.eps, ", kind ", spec.kind, ", number ", spec.number,
-                    "; eps must be at least 0, weight, bias and statistics of one type and of the layer's shape");
-}
-
 // ---------------------------------------------------------------------------------------------------------- CPU ---
 
 Tensor forward_here(const Tensor &x, const Params &params, const Spec &spec) {
@@ -65,7 +57,7 @@ Tensor forward_cpu(const Tensor &x, const OptionalTensor &weight, const Optional
                    int64_t activation) {
   const Spec spec{kind, number, eps, activation};
   const Params params = params_of(weight, bias, mean, var);
-  check(spec, x, params);
+  check_operands(x, params, spec);
   return forward_here(x, params, spec);
 }
 
@@ -74,7 +66,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_saved_cpu(const Tensor &x, const Opti
                                                      double eps, int64_t activation, bool moments) {
   const Spec spec{kind, number, eps, activation};
   const Params params = params_of(weight, bias, {}, {});
-  check(spec, x, params);
+  check_operands(x, params, spec);
   auto [y, saved, of_units] = forward_saved_here(x, params, spec, moments);
   if (!moments) of_units = at::empty({0, 5}, saved.options());
   return {y, saved, of_units};
@@ -92,9 +84,8 @@ std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor &dy, const Tensor &
                                                 std::array<bool, 3> mask) {
   const Spec spec{kind, number, eps, activation};
   const Params params = params_of(weight, bias, mean, var);
-  check(spec, x, params);
-  TORCH_CHECK_VALUE(dy.sizes() == x.sizes() && dy.scalar_type() == x.scalar_type(), "norma: dy is ", dy.scalar_type(),
-                    " ", dy.sizes(), ", must be as x, ", x.scalar_type(), " ", x.sizes());
+  check_operands(x, params, spec);
+  check_gradient(dy, x);
   return backward_here(dy, x, params, tensor_or_none(saved), spec, mask);
 }
 
@@ -165,6 +156,18 @@ auto handle(const char *name) {
 }
 
 }  // namespace
+
+void check_operands(const Tensor &x, const Params &params, const Spec &spec) {
+  TORCH_CHECK_VALUE(core_takes(spec, x, params, !params.var.defined()),
+                    "norma: these tensors do not fit this layer: x is ", x.scalar_type(), " ", x.sym_sizes(), ", eps ",
+                    spec.eps, ", kind ", spec.kind, ", number ", spec.number,
+                    "; eps must be at least 0, weight, bias and statistics of one type and of the layer's shape");
+}
+
+void check_gradient(const Tensor &dy, const Tensor &x) {
+  TORCH_CHECK_VALUE(dy.sym_sizes() == x.sym_sizes() && dy.scalar_type() == x.scalar_type(), "norma: dy is ",
+                    dy.scalar_type(), " ", dy.sym_sizes(), ", must be as x, ", x.scalar_type(), " ", x.sym_sizes());
+}
 
 // -------------------------------------------------------------------------------------- through the dispatcher ---
 

@@ -9,6 +9,11 @@
 
 namespace norma_torch {
 
+// An operator called by its name may get anything: throws where the core would not take it. The functions below check
+// nothing.
+void check_operands(const Tensor &x, const Params &params, const Spec &spec);
+void check_gradient(const Tensor &dy, const Tensor &x);
+
 // y alone.
 Tensor call_forward(const Tensor &x, const Params &params, const Spec &spec);
 
