@@ -84,8 +84,8 @@ def library_path(prefix):
 
 def test_everything_is_installed(prefix):
     names = {path.name for path in prefix.rglob("*") if not path.is_dir()}
-    assert {"norma.h", "norma_ragged.h", "norma_sync.h", "libnorma.a", "libnorma.so", "libnorma.so.0", f"libnorma.so.{version()}",
-            "norma.pc", "norma-config.cmake", "norma"} <= names
+    assert {"norma.h", "norma_ragged.h", "norma_sync.h", "libnorma.a", "libnorma.so", "libnorma.so.0",
+            f"libnorma.so.{version()}", "norma.pc", "norma-config.cmake", "norma"} <= names
 
 
 def test_no_installed_text_holds_the_prefix(prefix):

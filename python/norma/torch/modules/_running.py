@@ -90,8 +90,8 @@ class RunningStatistics(_NormBase):
     def _train_step(self, norm: Norm, x: Tensor, factor: float, valid: Padding | None = None) -> Tensor:
         """norm(running_mean, running_var, factor) in training; where it succeeds the statistics have moved once.
 
-        They do not move in what a checkpoint repeats, nor for a batch that is empty or padding alone, nor while they are
-        held. There norm works on copies: a checkpoint expects the same operations with the same arguments.
+        They do not move in what a checkpoint repeats, nor for a batch that is empty or padding alone, nor while they
+        are held. There norm works on copies: a checkpoint expects the same operations with the same arguments.
         """
         mean, var = self.running_mean, self.running_var
         if not self.track_running_stats or mean is None or var is None:
