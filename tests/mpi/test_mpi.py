@@ -72,7 +72,9 @@ def test_a_killed_rank_ends_the_job(tmp_path):
 def test_a_broken_promise_is_no_hang(kind, tmp_path):
     """Messages have other sizes than the receiver expects: MPI may end the job, or ranks are told."""
     told, output = fault(kind, tmp_path)
-    assert "MPI_ERR_TRUNCATE" in output or set(told) == {0, 1, 2}, output
+    # Open MPI's text names the error where it gets through; that of its collectives gives the number, 15.
+    ended = "MPI_ERR_TRUNCATE" in output or "MPI Error in NBC subrequest" in output
+    assert ended or set(told) == {0, 1, 2}, output
     assert all("layer 'second', forward" in text for text in told.values()), told
 
 
