@@ -11,7 +11,6 @@ valid, of input's shape without the channels (layer and RMS norm: without what i
 CPU.
 """
 
-import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from norma.torch._layers import BATCH, GROUP, INSTANCE, LAYER, RMS, Activation, activation_number, dims_number
 from norma.torch._load import load
+from norma.torch._nonfinite import checked_policy, move_by_policy
 from norma.torch._ragged import Layer, Lengths, Running, Valid, norm, read_valid, running_norm
 
 load()
@@ -28,7 +28,6 @@ load()
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
 
 Pad = Literal["zero", "beta"]
-_STORE, _REFUSE, _SKIP = range(3)
 
 
 def _activate(z: Tensor, activation: Activation | None) -> Tensor:
@@ -79,9 +78,7 @@ def _with_running(
         if running_mean is None or running_var is None:
             raise ValueError("running_mean and running_var are both needed where statistics are not taken from input")
         _refuse_bad_variance(running_var)
-    choices = {"store": _STORE, "refuse": _REFUSE, "skip": _SKIP}
-    if nonfinite not in choices:
-        raise ValueError(f"nonfinite is {nonfinite!r}, must be 'store', 'refuse' or 'skip'")
+    checked_policy(nonfinite)
     if not use_input_stats and valid is None:
         assert running_mean is not None and running_var is not None
         return _given(x, weight, bias, running_mean, running_var, kind, eps, act)
@@ -96,15 +93,7 @@ def _with_running(
         )
         return y
 
-    if nonfinite == "skip" and not torch.compiler.is_compiling():
-        try:
-            return norm(_REFUSE)
-        except ValueError as error:
-            channel, separator, _ = str(error).partition("; no channel was updated")
-            if not separator:
-                raise
-            warnings.warn(f"{channel}; such channels keep their running statistics", RuntimeWarning, stacklevel=3)
-    return norm(choices[nonfinite])
+    return move_by_policy(norm, nonfinite, stacklevel=3)
 
 
 def _refuse_bad_variance(var: Tensor) -> None:

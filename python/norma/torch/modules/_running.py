@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,11 @@ from norma import Moments, convert_variance
 from norma.conventions import Convention
 
 from .._layers import Activation, activation_number
+from .._nonfinite import NonFinite, checked_policy
 from .._ragged import Lengths, read_valid
 from .._recompute import recomputing
 
 Norm = Callable[[Tensor | None, Tensor | None, float], Tensor]
-NonFinite = Literal["store", "refuse", "skip"]
-POLICIES = ("store", "refuse", "skip")
 # One mean per channel, of an input of any number of dimensions.
 PER_CHANNEL = "[n] c [...]"
 # By biased_running_var.
@@ -52,8 +51,7 @@ class RunningStatistics(_NormBase):
 
     def _set_options(self, activation: Activation | None, biased_running_var: bool, nonfinite: NonFinite) -> None:
         activation_number(activation)
-        if nonfinite not in POLICIES:
-            raise ValueError(f"nonfinite is {nonfinite!r}, must be 'store', 'refuse' or 'skip'")
+        checked_policy(nonfinite)
         self.activation = activation
         self.biased_running_var = biased_running_var
         self.nonfinite = nonfinite

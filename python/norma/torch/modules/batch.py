@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from .. import functional as F
 from .._layers import Activation
+from .._nonfinite import NonFinite
 from .._ragged import Lengths
-from ._running import NonFinite, Padding, RunningStatistics, move, padding
+from ._running import Padding, RunningStatistics, move, padding
 
 
 def checked_ghost(ghost: int | None) -> int | None:

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from .. import functional as F
 from .._layers import Activation
+from .._nonfinite import NonFinite
 from .._ragged import Lengths
-from ._running import NonFinite, Padding, RunningStatistics, padding
+from ._running import Padding, RunningStatistics, padding
 
 
 class _InstanceNorm(RunningStatistics):

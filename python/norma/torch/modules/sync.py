@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -17,10 +16,11 @@ from torch.nn.modules import batchnorm
 from norma import Moments
 
 from .._layers import Activation, activation_number
+from .._nonfinite import NonFinite, move_by_policy
 from .._ragged import Lengths
 from .._ranks import Header, Ranks, dtype_number
 from .._recompute import recomputing
-from ._running import PER_CHANNEL, POLICIES, NonFinite
+from ._running import PER_CHANNEL
 from .batch import _BatchNorm
 
 Merge = Literal["sample", "rank"]
@@ -267,20 +267,10 @@ class SyncBatchNorm(_BatchNorm, batchnorm._BatchNorm):
         self._count()
 
     def _update(self, mean: Tensor, var: Tensor, total: Tensor) -> None:
-        def update(policy: str) -> None:
-            number = POLICIES.index(policy)
-            torch.ops.norma.running_update_.default(mean, var, total, self._factor(), self.biased_running_var, number)
+        def move(policy: int) -> None:
+            torch.ops.norma.running_update_.default(mean, var, total, self._factor(), self.biased_running_var, policy)
 
-        if self.nonfinite != "skip":
-            update(self.nonfinite)
-            return
-        try:
-            update("refuse")
-        except ValueError as error:
-            channel = str(error).partition("; no channel was updated")[0]
-            message = f"{self._who()}: {channel}; such channels keep their running statistics"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
-            update("skip")
+        move_by_policy(move, self.nonfinite, who=f"{self._who()}: ")
 
 
 def _as_moments(total: Tensor) -> Moments:
