@@ -1,43 +1,30 @@
 /* The calls of norma_ragged.h: check everything, then lengths, or a mask. */
 #include "ragged.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
-norma_status norma_ragged_fail(norma_error *error, norma_status status, const char *format, ...) {
-  if (error) {
-    va_list arguments;
-    va_start(arguments, format);
-    error->status = status;
-    vsnprintf(error->detail, sizeof error->detail, format, arguments);
-    va_end(arguments);
-  }
-  return status;
-}
-
 static norma_status check_ragged(const norma_ragged *r, norma_error *error) {
-  if (!r) return norma_ragged_fail(error, NORMA_BAD_ARGUMENT, "ragged is NULL");
+  if (!r) return norma_batch_fail(error, NORMA_BAD_ARGUMENT, "ragged is NULL");
   if (r->size != sizeof *r)
-    return norma_ragged_fail(error, NORMA_BAD_ARGUMENT, "ragged->size is %zu, must be sizeof(norma_ragged) = %zu",
-                             r->size, sizeof *r);
+    return norma_batch_fail(error, NORMA_BAD_ARGUMENT, "ragged->size is %zu, must be sizeof(norma_ragged) = %zu",
+                            r->size, sizeof *r);
   if (!r->lengths == !r->mask)
-    return norma_ragged_fail(error, NORMA_BAD_ARGUMENT, "lengths and mask are both %s: one of them is right",
-                             r->mask ? "set" : "NULL");
+    return norma_batch_fail(error, NORMA_BAD_ARGUMENT, "lengths and mask are both %s: one of them is right",
+                            r->mask ? "set" : "NULL");
   if ((unsigned)r->padding > NORMA_PAD_BETA)
-    return norma_ragged_fail(error, NORMA_BAD_ARGUMENT, "padding is %d, must be one of norma_padding",
-                             (int)r->padding);
+    return norma_batch_fail(error, NORMA_BAD_ARGUMENT, "padding is %d, must be one of norma_padding",
+                            (int)r->padding);
   return NORMA_OK;
 }
 
 /* The core checks all else before it looks at its workspace; an empty one ends the call there. */
 static norma_status check_forward(const norma_forward_args *args, norma_error *error) {
   char none;
-  if (!args) return norma_ragged_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
+  if (!args) return norma_batch_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
   if (args->size != sizeof *args) return norma_forward(args, error);
   if (args->sample_moments || args->given_moments)
-    return norma_ragged_fail(error, NORMA_BAD_ARGUMENT, "%s is set, which ragged batches do not have: NULL is right",
-                             args->sample_moments ? "sample_moments" : "given_moments");
+    return norma_batch_fail(error, NORMA_BAD_ARGUMENT, "%s is set, which ragged batches do not have: NULL is right",
+                            args->sample_moments ? "sample_moments" : "given_moments");
   norma_forward_args checked = *args;
   checked.workspace = &none, checked.workspace_size = 0;
   checked.flags &= ~(unsigned)NORMA_REFUSE_SINGLE;
@@ -48,11 +35,11 @@ static norma_status check_forward(const norma_forward_args *args, norma_error *e
 
 static norma_status check_backward(const norma_backward_args *args, norma_error *error) {
   char none;
-  if (!args) return norma_ragged_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
+  if (!args) return norma_batch_fail(error, NORMA_BAD_ARGUMENT, "args is NULL");
   if (args->size != sizeof *args) return norma_backward(args, error);
   if (args->sample_sums || args->given_sums)
-    return norma_ragged_fail(error, NORMA_BAD_ARGUMENT, "%s is set, which ragged batches do not have: NULL is right",
-                             args->sample_sums ? "sample_sums" : "given_sums");
+    return norma_batch_fail(error, NORMA_BAD_ARGUMENT, "%s is set, which ragged batches do not have: NULL is right",
+                            args->sample_sums ? "sample_sums" : "given_sums");
   norma_backward_args checked = *args;
   checked.workspace = &none, checked.workspace_size = 0;
   checked.flags &= ~(unsigned)NORMA_REFUSE_SINGLE;
@@ -66,10 +53,10 @@ static norma_status check_gamma(const norma_layer *layer, const void *weight, no
   if (!weight || !(norma_only_axis(layer, 0)->bits & NORMA_SHARE)) return NORMA_OK;
   for (int a = 0; a < layer->axis_count; a++)
     if ((layer->axes[a].bits & NORMA_SHARE) && (layer->axes[a].bits & NORMA_AFFINE) && layer->axes[a].length > 1)
-      return norma_ragged_fail(error, NORMA_BAD_PATTERN,
-                               "gamma changes along dimension %d, within units that span samples: it must be one "
-                               "number in each unit, as in batch norm",
-                               layer->axes[a].dim);
+      return norma_batch_fail(error, NORMA_BAD_PATTERN,
+                              "gamma changes along dimension %d, within units that span samples: it must be one "
+                              "number in each unit, as in batch norm",
+                              layer->axes[a].dim);
   return NORMA_OK;
 }
 
@@ -86,9 +73,9 @@ typedef struct reading {
  * to 1 or 0. No array has a stride there, and 0 stands in all of ours. */
 static norma_status add_dimension(norma_layer *layer, norma_error *error) {
   if (layer->ndim == NORMA_MAX_DIMS || layer->axis_count == NORMA_MAX_AXES)
-    return norma_ragged_fail(error, NORMA_BAD_SHAPE,
-                             "the mask changes along dimension 0 alone, for which x can have up to %d dimensions",
-                             NORMA_MAX_DIMS - 1);
+    return norma_batch_fail(error, NORMA_BAD_SHAPE,
+                            "the mask changes along dimension 0 alone, for which x can have up to %d dimensions",
+                            NORMA_MAX_DIMS - 1);
   layer->axes[layer->axis_count++] = (norma_axis){"valid", 1, layer->ndim, NORMA_SHARE};
   layer->shape[layer->ndim++] = 1;
   return NORMA_OK;
@@ -99,8 +86,8 @@ static norma_status read_mask(reading *r, const norma_ragged *ragged, norma_erro
   if (status) return status;
   r->lengths = malloc(((size_t)r->layer.shape[0] + 1) * sizeof *r->lengths);
   if (!r->lengths)
-    return norma_ragged_fail(error, NORMA_NO_MEMORY, "lengths of %lld samples could not be allocated",
-                             (long long)r->layer.shape[0]);
+    return norma_batch_fail(error, NORMA_NO_MEMORY, "lengths of %lld samples could not be allocated",
+                            (long long)r->layer.shape[0]);
   int dim = r->valid.first ? norma_mask_lengths(&r->valid, r->lengths) : r->layer.ndim;
   if (!r->valid.first) {
     for (int64_t s = 0; s < r->layer.shape[0]; s++)

@@ -3,13 +3,10 @@
 #ifndef NORMA_BATCH_RAGGED_H
 #define NORMA_BATCH_RAGGED_H
 
+#include "batch.h"
 #include "norma_ragged.h"
 
 #include <stdbool.h>
-
-#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
-#error "norma needs IEEE arithmetic: compile without -ffast-math, -Ofast and -ffinite-math-only"
-#endif
 
 /* --------------------------------------------------------------------------------------------------- the arrays --- */
 
@@ -113,11 +110,5 @@ norma_status norma_mask_forward(const norma_valid *valid, const norma_forward_ar
 norma_status norma_mask_backward(const norma_valid *valid, const norma_backward_args *args, norma_error *error);
 
 /* ------------------------------------------------------------------------------------------------------- errors --- */
-
-norma_status norma_ragged_fail(norma_error *error, norma_status status, const char *format, ...)
-#if defined(__GNUC__)
-    __attribute__((format(printf, 3, 4)))
-#endif
-    ;
 
 #endif

@@ -67,8 +67,8 @@ static norma_status across_samples(const norma_cut *cut, const norma_backward_ar
   int64_t units = norma_layer_units(&cut->layer);
   norma_sums *table = calloc((size_t)cut->samples * (size_t)units + 1, sizeof *table);
   if (!table)
-    return norma_ragged_fail(error, NORMA_NO_MEMORY, "sums of %lld samples could not be allocated",
-                             (long long)cut->samples);
+    return norma_batch_fail(error, NORMA_NO_MEMORY, "sums of %lld samples could not be allocated",
+                            (long long)cut->samples);
   norma_backward_args sums = *args, all = *args;
   norma_status status = NORMA_OK;
   piece p;
@@ -132,8 +132,8 @@ static norma_status by_samples(const norma_cut *cut, const norma_backward_args *
   if (cut->within && !a.given_var && !a.saved) {
     a.saved = own = calloc((size_t)norma_layer_units(&cut->layer) + 1, sizeof *own);
     if (!own)
-      return norma_ragged_fail(error, NORMA_NO_MEMORY, "statistics of %lld units could not be allocated",
-                               (long long)norma_layer_units(&cut->layer));
+      return norma_batch_fail(error, NORMA_NO_MEMORY, "statistics of %lld units could not be allocated",
+                              (long long)norma_layer_units(&cut->layer));
     status = measure(cut, &a, own, error);
   }
   if (!status && (a.dweight || a.dbias)) status = sum_params(cut, &a, error);

@@ -91,8 +91,8 @@ static norma_status across_samples(const norma_cut *cut, const norma_forward_arg
   int64_t units = norma_layer_units(&cut->layer);
   norma_moments *table = calloc((size_t)(cut->samples + 1) * (size_t)units + 1, sizeof *table);
   if (!table)
-    return norma_ragged_fail(error, NORMA_NO_MEMORY, "moments of %lld samples could not be allocated",
-                             (long long)cut->samples);
+    return norma_batch_fail(error, NORMA_NO_MEMORY, "moments of %lld samples could not be allocated",
+                            (long long)cut->samples);
   norma_status status = measure(cut, args, table, error);
   if (!status) status = apply(cut, args, table, table + cut->samples * units, error);
   free(table);

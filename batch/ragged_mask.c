@@ -9,21 +9,21 @@ static norma_status check_group(const norma_valid *v, norma_error *error) {
     if (v->layer->shape[d] == 1) continue;
     const norma_axis *axis = norma_only_axis(v->layer, d);
     if (!axis || !last)
-      return norma_ragged_fail(error, NORMA_BAD_PATTERN,
-                               "the mask changes along dimension %d, which the layer splits into several axes", d);
+      return norma_batch_fail(error, NORMA_BAD_PATTERN,
+                              "the mask changes along dimension %d, which the layer splits into several axes", d);
     if (axis->bits & NORMA_AFFINE)
-      return norma_ragged_fail(error, NORMA_BAD_PATTERN,
-                               "the mask and gamma both change along dimension %d: lengths can cut it, a mask cannot",
-                               d);
+      return norma_batch_fail(error, NORMA_BAD_PATTERN,
+                              "the mask and gamma both change along dimension %d: lengths can cut it, a mask cannot",
+                              d);
     if (v->mask_strides[d] == 0)
-      return norma_ragged_fail(error, NORMA_BAD_ARGUMENT,
-                               "the mask changes along dimensions %d and %d, but not along %d between them: they must "
-                               "be neighbours",
-                               v->first, v->last, d);
+      return norma_batch_fail(error, NORMA_BAD_ARGUMENT,
+                              "the mask changes along dimensions %d and %d, but not along %d between them: they must "
+                              "be neighbours",
+                              v->first, v->last, d);
     if (axis->bits != last->bits)
-      return norma_ragged_fail(error, NORMA_BAD_PATTERN,
-                               "the mask changes along dimensions %d to %d, of which units span a part only", v->first,
-                               v->last);
+      return norma_batch_fail(error, NORMA_BAD_PATTERN,
+                              "the mask changes along dimensions %d to %d, of which units span a part only", v->first,
+                              v->last);
   }
   return NORMA_OK;
 }
@@ -31,9 +31,9 @@ static norma_status check_group(const norma_valid *v, norma_error *error) {
 norma_status norma_mask_valid(norma_valid *v, const norma_layer *layer, const norma_ragged *ragged,
                               norma_error *error) {
   if (!ragged->mask_strides)
-    return norma_ragged_fail(error, NORMA_BAD_ARGUMENT,
-                             "mask_strides is NULL, must have an entry per dimension: 0 along those that the mask does "
-                             "not have");
+    return norma_batch_fail(error, NORMA_BAD_ARGUMENT,
+                            "mask_strides is NULL, must have an entry per dimension: 0 along those that the mask does "
+                            "not have");
   *v = (norma_valid){.layer = layer, .mask = ragged->mask, .mask_strides = ragged->mask_strides};
   for (int d = 1; d < layer->ndim; d++) {
     if (layer->shape[d] == 1 || v->mask_strides[d] == 0) continue;
@@ -89,8 +89,8 @@ static norma_status make_cut(const norma_valid *v, norma_cut *cut, int64_t *leng
 static int64_t *new_lengths(const norma_valid *v, norma_error *error) {
   int64_t *lengths = malloc(((size_t)v->layer->shape[0] + 1) * sizeof *lengths);
   if (!lengths)
-    norma_ragged_fail(error, NORMA_NO_MEMORY, "lengths of %lld samples could not be allocated",
-                      (long long)v->layer->shape[0]);
+    norma_batch_fail(error, NORMA_NO_MEMORY, "lengths of %lld samples could not be allocated",
+                     (long long)v->layer->shape[0]);
   return lengths;
 }
 

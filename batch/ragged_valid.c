@@ -209,8 +209,8 @@ norma_status norma_compact(const norma_valid *v, const norma_layer *compact, nor
     if (!data || !varies_within(v, slot)) continue;
     slot->owned = calloc((size_t)items(compact, slot->extent) + 1, slot->item);
     if (!slot->owned)
-      return norma_ragged_fail(error, NORMA_NO_MEMORY, "a compact copy of %lld items could not be allocated",
-                               (long long)items(compact, slot->extent));
+      return norma_batch_fail(error, NORMA_NO_MEMORY, "a compact copy of %lld items could not be allocated",
+                              (long long)items(compact, slot->extent));
     if (!slot->output) copy_valid(v, slot, full, data, slot->owned, NORMA_GATHER);
     slot->original = data;
     memcpy(slot->field, &slot->owned, sizeof slot->owned);

@@ -28,17 +28,6 @@ norma_status norma_sync_in_layer(const norma_sync_pass *pass, norma_error *error
   return norma_sync_fail(pass, error, plain.status, "%s", plain.detail);
 }
 
-static norma_status refuse(norma_error *error, norma_status status, const char *format, ...) {
-  if (error) {
-    va_list arguments;
-    va_start(arguments, format);
-    error->status = status;
-    vsnprintf(error->detail, sizeof error->detail, format, arguments);
-    va_end(arguments);
-  }
-  return status;
-}
-
 /* ------------------------------------------------------------------------------------------------------ object --- */
 
 bool norma_sync_room(char **buffer, size_t *have, size_t bytes) {
@@ -53,19 +42,19 @@ bool norma_sync_room(char **buffer, size_t *have, size_t bytes) {
 }
 
 static norma_status check_exchange(const norma_exchange *e, norma_error *error) {
-  if (!e) return refuse(error, NORMA_BAD_ARGUMENT, "exchange is NULL");
+  if (!e) return norma_batch_fail(error, NORMA_BAD_ARGUMENT, "exchange is NULL");
   if (e->size != sizeof *e)
-    return refuse(error, NORMA_BAD_ARGUMENT, "exchange->size is %zu, must be sizeof(norma_exchange), %zu", e->size,
-                  sizeof *e);
+    return norma_batch_fail(error, NORMA_BAD_ARGUMENT, "exchange->size is %zu, must be sizeof(norma_exchange), %zu",
+                            e->size, sizeof *e);
   if (e->ranks < 1 || e->rank < 0 || e->rank >= e->ranks)
-    return refuse(error, NORMA_BAD_ARGUMENT, "exchange->rank is %d of %d ranks, must be from 0 to ranks - 1", e->rank,
-                  e->ranks);
-  if (!e->gather) return refuse(error, NORMA_BAD_ARGUMENT, "exchange->gather is NULL");
+    return norma_batch_fail(error, NORMA_BAD_ARGUMENT, "exchange->rank is %d of %d ranks, must be from 0 to ranks - 1",
+                            e->rank, e->ranks);
+  if (!e->gather) return norma_batch_fail(error, NORMA_BAD_ARGUMENT, "exchange->gather is NULL");
   return NORMA_OK;
 }
 
 norma_status norma_sync_new(norma_sync **made, const norma_exchange *exchange, norma_error *error) {
-  if (!made) return refuse(error, NORMA_BAD_ARGUMENT, "made is NULL");
+  if (!made) return norma_batch_fail(error, NORMA_BAD_ARGUMENT, "made is NULL");
   *made = NULL;
   norma_status status = check_exchange(exchange, error);
   if (status) return status;
@@ -82,7 +71,7 @@ norma_status norma_sync_new(norma_sync **made, const norma_exchange *exchange, n
     }
   }
   norma_sync_free(s);
-  return refuse(error, NORMA_NO_MEMORY, "no memory for a norma_sync of %d ranks", exchange->ranks);
+  return norma_batch_fail(error, NORMA_NO_MEMORY, "no memory for a norma_sync of %d ranks", exchange->ranks);
 }
 
 void norma_sync_free(norma_sync *sync) {

@@ -2,10 +2,7 @@
 #ifndef NORMA_BATCH_SYNC_H
 #define NORMA_BATCH_SYNC_H
 
-#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
-#error "norma needs IEEE arithmetic: compile without -ffast-math, -Ofast and -ffinite-math-only"
-#endif
-
+#include "batch.h"
 #include "norma_sync.h"
 
 #include <stdbool.h>

@@ -392,7 +392,8 @@ typedef struct norma_forward_args {
 NORMA_API norma_status norma_forward(const norma_forward_args *args, norma_error *error);
 
 /* Bytes of workspace that a call with these arguments needs, 0 if they are wrong: then the call says why. Fill in the
- * other fields first; tensors are not read, and the size depends on the layer alone. */
+ * other fields first; tensors are not read, and the size depends on the layer,
+ * and on whether sample_moments (backward: sample_sums) are wanted. */
 NORMA_API size_t norma_forward_workspace(const norma_forward_args *args);
 
 /* What dx needs of a unit beyond what is saved, for a part of its elements: their number, the first dy of them, and

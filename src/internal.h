@@ -126,9 +126,6 @@ norma_status norma_check_given_moments(const norma_call *call, bool refuse_singl
 norma_status norma_check_given_sums(const norma_call *call, const norma_sums *sums, int64_t samples,
                                     norma_error *error);
 
-/* kernels/run_sums.c: whether the weight changes along the runs of a unit; where not, a run is summed without it. */
-bool norma_weight_varies(const norma_call *call);
-
 /* adain.c: the content and the style as two calls; gamma and beta change along everything that is kept. */
 typedef struct norma_adain_call {
   norma_layer content_layer, style_layer;

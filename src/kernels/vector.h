@@ -130,7 +130,8 @@ void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd
 
 /* ------------------------------------------------------------------------------------ sums of the backward pass --- */
 
-
+/* run_sums.c: whether the weight changes along the runs of a unit; where it does not, a run is summed without it. */
+bool norma_weight_varies(const norma_call *call);
 /* Sums of dy - first and dy * xhat become those of q - pivot and q * xhat, q = dy * weight, n elements. */
 void norma_weigh_run(norma_partial *run, double weight, double n, double first, double pivot);
 /* A run as a value; its sums are those before norma_weigh_run. */
