@@ -58,6 +58,13 @@ album album_load(const char *data, album_role role, int shorter) {
   return s;
 }
 
+album album_take_last(album *s, int count) {
+  album last = {.count = count};
+  s->count -= count;
+  memcpy(last.photos, s->photos + s->count, (size_t)count * sizeof *last.photos);
+  return last;
+}
+
 void album_free(album *s) {
   for (int i = 0; i < s->count; i++) {
     free(s->photos[i].pixels);

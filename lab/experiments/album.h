@@ -23,6 +23,8 @@ typedef struct album {
 const char *album_missing(const char *data);
 /* Photographs with a shorter side of `shorter` pixels. Ends the process if one cannot be read. */
 album album_load(const char *data, album_role role, int shorter);
+/* Takes the last `count` photographs out of the album. */
+album album_take_last(album *s, int count);
 void album_free(album *s);
 
 /* What is done to a square before it is an input. */

@@ -44,18 +44,23 @@ static layer *make_net(rng *r, norm_spec spec) {
   return net;
 }
 
-static void run_task(const run *run, int task, result *result) {
-  bool quick = run->mode == QUICK;
-  int64_t steps = quick ? 100 : 300;
+/* In a tuning run adds half of its error to *validation. */
+static void run_task(const run *run, int task, double *validation, result *result) {
+  bool quick = run->mode == QUICK, tune = run->mode == TUNE;
+  int64_t steps = quick ? 100 : tune ? 150 : 300;
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS), levels = rng_new((uint64_t)run->seed, STREAM_NOISE);
   pictures train_set = fashion_load(run->data, TRAINING, steps * BATCH_SIZE, quick ? 14 : 28, true);
-  pictures test_set = fashion_load(run->data, TEST, TEST_COUNT, quick ? 14 : 28, true);
+  pictures test_set = fashion_load(run->data, tune ? VALIDATION : TEST, TEST_COUNT, quick ? 14 : 28, true);
   apply_levels(&train_set, task, &levels);
   apply_levels(&test_set, task, &levels);
   layer *net = make_net(&weights, norm_named(strcmp(run->arm.name, "gn") == 0 ? "gn4" : run->arm.name));
   training t = {.net = net, .set = &train_set, .steps = steps, .batch = BATCH_SIZE, .rate = run->rate,
                 .optimizer = {.kind = ADAM}, .seed = (uint64_t)run->seed};
-  if (train(&t, result)) {
+  if (!train(&t, result)) {
+    *validation = NAN;
+  } else if (tune) {
+    *validation += test_error(net, &test_set, BATCH_SIZE, RUNNING, 0) / 2;
+  } else {
     gather_statistics(&t);
     judge(&t, &test_set, tasks[task], "", 0, result);
   }
@@ -65,8 +70,12 @@ static void run_task(const run *run, int task, result *result) {
 }
 
 static void run_e1(const run *run, result *result) {
+  double validation = 0;
   for (int task = 0; task < 2; task++) {
-    run_task(run, task, result);
+    run_task(run, task, &validation, result);
+  }
+  if (run->mode == TUNE) {
+    result_metric(result, "validation_error", validation);
   }
 }
 
@@ -74,8 +83,9 @@ const experiment e1 = {.id = "E1",
                        .title = "what survives the layer: reading contrast and brightness after it",
                        .headline = "accuracy_contrast",
                        .arms = list_arms,
+                       .rates = adam_rates,
                        .quick_seeds = 3,
                        .full_seeds = 5,
-                       .seconds = {0.5, 4, 0},
+                       .seconds = {0.5, 4, 2},
                        .missing = fashion_missing,
                        .run = run_e1};

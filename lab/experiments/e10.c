@@ -12,7 +12,8 @@
 
 enum { BATCH_SIZE = 4, PRECISE_BATCHES = 64, GROUPS = 8, TEST_SEED = 11, WIDTH = 16 };
 
-/* Without normalization the rate of the others makes all pixels black within some steps, and then nothing changes. */
+/* The rates of quick mode. Without normalization that of the others makes all pixels black within some steps, and then
+ * nothing changes. */
 static const double content_weight = 0.3, rate = 3e-3, rate_without = 1e-3;
 static int list_arms(arm arms[EXPERIMENT_ARMS]) {
   static const char *const names[] = {"in",     "bn",     "gn",            "ln",           "none",
@@ -167,6 +168,20 @@ static bool train_generator(transfer *t, int steps, result *result) {
 
 /* ------------------------------------------------------------------------------------------------------- judge --- */
 
+static losses mean_losses(transfer *t, tensor test, phase phase) {
+  losses mean = {0};
+  int batches = (int)test.dim[0] / BATCH_SIZE;
+  for (int i = 0; i < batches; i++) {
+    tensor x = test;
+    x.dim[0] = BATCH_SIZE;
+    x.at += i * BATCH_SIZE * tensor_item(test);
+    losses l = judge_batch(t, x, phase, NULL);
+    mean.style += l.style / batches;
+    mean.content += l.content / batches;
+  }
+  return mean;
+}
+
 static void judge_generator(transfer *t, tensor test, result *result) {
   static const struct {
     const char *style, *content;
@@ -183,16 +198,7 @@ static void judge_generator(transfer *t, tensor test, result *result) {
     }
   }
   for (int p = 0; p < (batch_norm ? 4 : 1); p++) {
-    losses mean = {0};
-    int batches = (int)test.dim[0] / BATCH_SIZE;
-    for (int i = 0; i < batches; i++) {
-      tensor x = test;
-      x.dim[0] = BATCH_SIZE;
-      x.at += i * BATCH_SIZE * tensor_item(test);
-      losses l = judge_batch(t, x, phases[p].phase, NULL);
-      mean.style += l.style / batches;
-      mean.content += l.content / batches;
-    }
+    losses mean = mean_losses(t, test, phases[p].phase);
     result_metric(result, phases[p].style, mean.style);
     result_metric(result, phases[p].content, mean.content);
   }
@@ -253,8 +259,8 @@ static norm_spec read_arm(const run *run, exposure *exposure) {
 }
 
 static void run_generator(const run *run, result *result) {
-  bool quick = run->mode == QUICK;
-  int side = quick ? 32 : 64, shorter = 2 * side, steps = quick ? 150 : 300;
+  bool quick = run->mode == QUICK, tune = run->mode == TUNE;
+  int side = quick ? 32 : 64, shorter = 2 * side, steps = quick ? 150 : tune ? 100 : 300;
   transfer t = {.run = run, .side = side};
   norm_spec spec = read_arm(run, &t.exposure);
   album content = album_load(run->data, ALBUM_CONTENT, shorter);
@@ -262,6 +268,7 @@ static void run_generator(const run *run, result *result) {
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS);
   t.training = album_load(run->data, ALBUM_TRAINING, shorter);
   t.filters = album_filters(&t.training, side);
+  album validation = album_take_last(&t.training, tune ? E10_VALIDATION : 0);
   t.net = generator(&weights, spec);
   learn_style(&t, &style.photos[0]);
   describe(&t, steps, result);
@@ -270,15 +277,21 @@ static void run_generator(const run *run, result *result) {
   }
   if (train_generator(&t, steps, result)) {
     rng exposures = rng_new(TEST_SEED, 0);
-    tensor test = album_corners(&content, side, t.exposure, &exposures);
-    result_config(result, "test_pictures", (double)test.dim[0]);
-    judge_generator(&t, test, result);
+    tensor test = album_corners(tune ? &validation : &content, side, t.exposure, &exposures);
+    if (tune) {
+      losses l = mean_losses(&t, test, RUNNING);
+      result_metric(result, "validation_error", l.style + content_weight * l.content);
+    } else {
+      result_config(result, "test_pictures", (double)test.dim[0]);
+      judge_generator(&t, test, result);
+    }
     free(test.at);
     if (run->seed == 1 && t.exposure == VARIED) {
       show(&t, &content, &style.photos[0], shorter);
     }
   }
   transfer_free(&t);
+  album_free(&validation);
   album_free(&content);
   album_free(&style);
 }
@@ -291,8 +304,9 @@ const experiment e10 = {.id = "E10",
                         .title = "style transfer: one layer or another in the generator, and AdaIN",
                         .headline = "train_loss_final",
                         .arms = list_arms,
+                        .rates = adam_rates,
                         .quick_seeds = 3,
                         .full_seeds = 3,
-                        .seconds = {4, 24, 0},
+                        .seconds = {4, 24, 8},
                         .missing = album_missing,
                         .run = run_e10};

@@ -4,6 +4,9 @@
 
 #include "experiment.h"
 
+/* Photographs of the training that tuning runs keep for their judgement. */
+enum { E10_VALIDATION = 3 };
+
 /* e10_adain.c: any style, by AdaIN and a trained decoder. */
 void run_adain(const run *run, result *result);
 

@@ -147,6 +147,18 @@ static tensor item(tensor x, int64_t i) {
   return x;
 }
 
+/* The loss of training, on pairs of squares that training has not seen. The gradients go nowhere. */
+static double validate(adain_net *a, const album *photos, int side) {
+  tensor squares = album_corners(photos, side, AS_TAKEN, NULL);
+  int64_t count = squares.dim[0];
+  double loss = 0;
+  for (int64_t i = 0; i < count; i++) {
+    loss += step_of(a, item(squares, i), item(squares, (i + 5) % count)) / (double)count;
+  }
+  free(squares.at);
+  return loss;
+}
+
 /* Each square of content in each style. */
 static void judge_decoder(adain_net *a, tensor contents, tensor styles, result *result) {
   double identity = 0, unseen = 0, content_loss = 0;
@@ -192,12 +204,13 @@ static void show_grid(adain_net *a, const run *run, const album *contents, const
 }
 
 void run_adain(const run *run, result *result) {
-  bool quick = run->mode == QUICK;
-  int side = quick ? 32 : 64, shorter = 2 * side, steps = quick ? 150 : 600;
+  bool quick = run->mode == QUICK, tune = run->mode == TUNE;
+  int side = quick ? 32 : 64, shorter = 2 * side, steps = quick ? 150 : tune ? 200 : 600;
   album training = album_load(run->data, ALBUM_TRAINING, shorter);
   album content = album_load(run->data, ALBUM_CONTENT, shorter), style = album_load(run->data, ALBUM_STYLE, shorter);
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS);
   adain_net a = adain_new(&weights, &training, side);
+  album validation = album_take_last(&training, tune ? E10_VALIDATION : 0);
   result_config(result, "steps", steps);
   result_config(result, "batch", BATCH_SIZE);
   result_config(result, "training_pictures", training.count);
@@ -205,7 +218,10 @@ void run_adain(const run *run, result *result) {
   result_config(result, "parameters", (double)param_total(a.decoder));
   result_config_text(result, "optimizer", "adam");
   result_config(result, "style_weight", style_weight);
-  if (train_decoder(&a, &training, run, side, steps, result)) {
+  bool finite = train_decoder(&a, &training, run, side, steps, result);
+  if (finite && tune) {
+    result_metric(result, "validation_error", validate(&a, &validation, side));
+  } else if (finite) {
     tensor contents = album_corners(&content, side, AS_TAKEN, NULL);
     tensor styles = album_corners(&style, side, AS_TAKEN, NULL);
     judge_decoder(&a, contents, styles, result);
@@ -217,6 +233,7 @@ void run_adain(const run *run, result *result) {
   }
   adain_free(&a);
   album_free(&training);
+  album_free(&validation);
   album_free(&content);
   album_free(&style);
 }

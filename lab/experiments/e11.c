@@ -27,6 +27,7 @@ static int list_arms(arm arms[EXPERIMENT_ARMS]) {
     count = arm_add(arms, count, table[i].name, table[i].rate, false);
     arms[count - 1].cost = table[i].cost;
     arms[count - 1].seeds = table[i].seeds;
+    arms[count - 1].fixed_rate = strcmp(table[i].name, "bn_cnn") == 0; /* of another experiment */
   }
   return count;
 }
@@ -253,6 +254,7 @@ const experiment e11 = {.id = "E11",
                         .title = "norms in a Transformer that predicts text, and the drift of batch norm's statistics",
                         .headline = "val_loss",
                         .arms = list_arms,
+                        .rates = adam_rates,
                         .full_seeds = 5,
                         .seconds = {0, 56, 18},
                         .missing = missing,

@@ -34,17 +34,22 @@ static lstm_options options_of(const char *name) {
 }
 
 static void run_e12(const run *run, result *result) {
+  bool tune = run->mode == TUNE;
   int batch = strcmp(run->arm.name + strlen(run->arm.name) - 4, "_b32") == 0 ? 32 : 4;
   lstm_options options = options_of(run->arm.name);
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS);
   pictures train_set = fashion_load(run->data, TRAINING, 16000, SIDE, false);
-  pictures test_set = fashion_load(run->data, TEST, 4992, SIDE, false);
+  pictures test_set = fashion_load(run->data, tune ? VALIDATION : TEST, tune ? 1984 : 4992, SIDE, false);
   layer *net = sequence(3, lstm(&weights, SIDE, HIDDEN, options), last_step(), linear(&weights, HIDDEN, 10, true));
-  training t = {.net = net, .set = &train_set, .steps = batch == 32 ? 500 : 1500, .batch = batch, .rate = run->rate,
+  int64_t steps = batch == 32 ? 500 : 1500;
+  training t = {.net = net, .set = &train_set, .steps = tune ? steps / 3 : steps, .batch = batch, .rate = run->rate,
                 .optimizer = {.kind = ADAM}, .seed = (uint64_t)run->seed, .steps_per_row = 1};
   result_config(result, "hidden", HIDDEN);
   result_config(result, "first_gamma", options.norm.gamma > 0 ? options.norm.gamma : 1);
-  if (train(&t, result)) {
+  bool finite = train(&t, result);
+  if (finite && tune) {
+    judge_or_validate(&t, run, &test_set, result);
+  } else if (finite) {
     gather_statistics(&t);
     judge(&t, &test_set, "test_error", "", 1, result);
     judge(&t, &test_set, "test_error", "_long", 2, result);
@@ -58,7 +63,8 @@ const experiment e12 = {.id = "E12",
                         .title = "norms in an LSTM: small batches, longer sequences",
                         .headline = "test_error",
                         .arms = list_arms,
+                        .rates = adam_rates,
                         .full_seeds = 3,
-                        .seconds = {0, 12, 0},
+                        .seconds = {0, 12, 4},
                         .missing = fashion_missing,
                         .run = run_e12};

@@ -26,14 +26,15 @@ static int list_arms(arm arms[EXPERIMENT_ARMS]) {
 }
 
 static void run_e8(const run *run, result *result) {
+  bool tune = run->mode == TUNE;
   int width = number_after(run->arm.name, "w", 16);
   norm_spec spec = {.kind = NORM_GROUP, .groups = number_after(run->arm.name, "_g", 0),
                     .group_size = number_after(run->arm.name, "_c", 0)};
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS);
   pictures train_set = fashion_load(run->data, TRAINING, 6000, SIDE, false);
-  pictures test_set = fashion_load(run->data, TEST, 9984, SIDE, false);
+  pictures test_set = fashion_load(run->data, tune ? VALIDATION : TEST, tune ? 1984 : 9984, SIDE, false);
   layer *net = resnet(&weights, 1, width, 10, spec);
-  training t = {.net = net, .set = &train_set, .steps = 560, .batch = 32, .rate = run->rate,
+  training t = {.net = net, .set = &train_set, .steps = tune ? 187 : 560, .batch = 32, .rate = run->rate,
                 .optimizer = {.kind = SGD, .momentum = 0.9, .decay = 5e-4}, .seed = (uint64_t)run->seed};
   result_config(result, "width", width);
   if (train(&t, result)) {
@@ -48,7 +49,8 @@ const experiment e8 = {.id = "E8",
                        .title = "the number of groups and of channels per group, at three widths",
                        .headline = "test_error",
                        .arms = list_arms,
+                       .rates = sgd_rates,
                        .full_seeds = 3,
-                       .seconds = {0, 12, 0},
+                       .seconds = {0, 12, 4},
                        .missing = fashion_missing,
                        .run = run_e8};

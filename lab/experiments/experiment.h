@@ -14,7 +14,8 @@ typedef enum mode { QUICK, FULL, TUNE } mode; /* TUNE: fills in validation_error
 
 typedef struct arm {
   char name[40];
-  double rate;      /* learning rate; tuned experiments in full mode choose their own */
+  double rate;      /* learning rate of quick mode, and where nothing is tuned */
+  bool fixed_rate;  /* not tuned where the other arms are */
   bool quick;       /* part of quick mode */
   double cost;      /* of a run, as a multiple of the experiment's seconds; 0: 1 */
   int seeds;        /* in full mode, if fewer than the experiment's are enough; 0: all of them */
@@ -40,7 +41,8 @@ struct experiment {
   const char *id, *title;
   const char *headline;                 /* the metric that the progress line shows */
   int (*arms)(arm arms[EXPERIMENT_ARMS]);  /* fills them in, returns how many */
-  bool tuned;
+  /* Full mode tries these learning rates for each arm, 0 is the end. NULL: the rate is part of the question. */
+  const double *rates;
   int quick_seeds, full_seeds;          /* 0: not in this mode */
   double seconds[3];                    /* of a run in each mode, an estimate */
   /* NULL if the data is there, else what is missing and how to get it, in one line. */
@@ -50,6 +52,8 @@ struct experiment {
 
 /* All experiments, in the order of their numbers; ends with NULL. */
 extern const experiment *const experiments[];
+
+extern const double sgd_rates[], adam_rates[];
 
 /* Adds an arm to a list under construction, and returns the new count. */
 int arm_add(arm *arms, int count, const char *name, double rate, bool quick);

@@ -12,6 +12,18 @@ pictures scenes_as_pictures(scenes s) {
                     .labels = s.labels, .pixel_labels = true};
 }
 
+pictures take_last(pictures *set, int64_t count) {
+  pictures last = *set;
+  int64_t size = picture_size(set), each = picture_labels(set);
+  set->count -= count;
+  last.count = count;
+  last.pixels = engine_alloc((size_t)(count * size) * sizeof *last.pixels);
+  last.labels = engine_alloc((size_t)(count * each) * sizeof *last.labels);
+  memcpy(last.pixels, set->pixels + set->count * size, (size_t)(count * size) * sizeof *last.pixels);
+  memcpy(last.labels, set->labels + set->count * each, (size_t)(count * each) * sizeof *last.labels);
+  return last;
+}
+
 typedef struct tally {
   int64_t both[MOST_CLASSES], either[MOST_CLASSES];
 } tally;

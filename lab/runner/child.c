@@ -38,7 +38,7 @@ int child_run(const options *o) {
   result *result = result_new(&r);
   if (r.rate > 0) {
     result_config(result, "learning_rate", r.rate);
-    result_config_text(result, "learning_rate_from", r.mode == QUICK || !r.experiment->tuned ? "stored" : "tuned");
+    result_config_text(result, "learning_rate_from", run_is_tuned(&r) || r.mode == TUNE ? "tuned" : "stored");
   }
   r.experiment->run(&r, result);
   char path[PATH_SIZE];

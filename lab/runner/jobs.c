@@ -56,7 +56,7 @@ static _Noreturn void become_child(const options *o, const run *r) {
 static bool job_start(const options *o, job *j, const run *r) {
   int ends[2];
   *j = (job){.run = *r, .started = now()};
-  if (r->mode == FULL && r->experiment->tuned) {
+  if (run_is_tuned(r)) {
     j->run.rate = tuned_rate(o->out, r);
   }
   if (pipe(ends) != 0) {

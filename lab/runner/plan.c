@@ -6,8 +6,7 @@
 
 const char *const mode_names[3] = {"quick", "full", "tune"};
 
-static const double rates[] = {0.03, 0.1, 0.3};
-enum { RATES = sizeof rates / sizeof *rates };
+const double sgd_rates[] = {0.03, 0.1, 0.3, 0}, adam_rates[] = {0.001, 0.003, 0.01, 0.03, 0};
 
 const experiment *find_experiment(const char *id) {
   for (int i = 0; experiments[i] != NULL; i++) {
@@ -42,9 +41,14 @@ double run_seconds(const run *r) {
   return r->experiment->seconds[r->mode] * (r->arm.cost > 0 ? r->arm.cost : 1);
 }
 
+bool run_is_tuned(const run *r) {
+  return r->mode == FULL && r->experiment->rates != NULL && !r->arm.fixed_rate;
+}
+
 double tuned_rate(const char *out, const run *r) {
+  const double *rates = r->experiment->rates;
   double best_error = INFINITY, best = r->arm.rate;
-  for (int i = 0; i < RATES; i++) {
+  for (int i = 0; rates[i] > 0; i++) {
     run tuning = *r;
     char path[PATH_SIZE];
     tuning.mode = TUNE;
@@ -94,14 +98,15 @@ static int plan_experiment(const options *o, plan *p, const experiment *e, bool 
   mode mode = mode_of(o, e);
   int seeds = o->seeds > 0 ? o->seeds : mode == FULL ? e->full_seeds : e->quick_seeds;
   bool own = o->seeds == 0 && mode == FULL && !tuning; /* arms may have fewer seeds */
-  if (tuning && (!e->tuned || mode == QUICK)) {
+  const double *rates = e->rates;
+  if (tuning && (rates == NULL || mode == QUICK)) {
     return EXIT_GOOD;
   }
   /* Seeds outermost: what is stopped early has all arms of the first seeds. */
-  for (int i = 0; i < (tuning ? RATES : seeds); i++) {
+  for (int i = 0; tuning ? rates[i] > 0 : i < seeds; i++) {
     for (int a = 0; a < count && !failed; a++) {
       bool enough = own && arms[a].seeds > 0 && i >= arms[a].seeds;
-      if (wanted(o, e, &arms[a]) && !enough) {
+      if (wanted(o, e, &arms[a]) && !enough && !(tuning && arms[a].fixed_rate)) {
         run r = {e, arms[a], tuning ? TUNING_SEED : i + 1, tuning ? TUNE : mode, tuning ? rates[i] : 0, o->data,
                  o->out};
         failed = plan_add(o, p, r);

@@ -46,6 +46,8 @@ int plan_make(const options *o, plan *p);
 void run_path(const char *out, const run *r, char path[PATH_SIZE]);
 double run_seconds(const run *r);
 /* The rate with the smallest validation error among the tuning runs, the arm's own if none succeeded. */
+/* Does the run take its learning rate from tuning runs? */
+bool run_is_tuned(const run *r);
 double tuned_rate(const char *out, const run *r);
 
 /* jobs.c: all runs of the plan; EXIT_GOOD, EXIT_FAILED or EXIT_STOPPED. */

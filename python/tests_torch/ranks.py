@@ -22,6 +22,13 @@ LIMIT = 600
 DIED = "died"
 
 
+def _save(result: Any, path: Path) -> None:
+    """The file is whole when it gets its name, since the parent waits for that."""
+    part = path.with_name(f"part-{path.name}")
+    torch.save(result, part)
+    part.rename(path)
+
+
 def _child(rank: int, world: int, folder: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     if sys.platform == "linux":
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
@@ -38,9 +45,9 @@ def _child(rank: int, world: int, folder: Path, work: Callable[..., Any], argume
     except BaseException:
         result = traceback.format_exc()
         print(result, file=sys.stderr, flush=True)
-        torch.save(result, folder / f"failed{rank}")
+        _save(result, folder / f"failed{rank}")
         os._exit(1)
-    torch.save(result, folder / f"result{rank}")
+    _save(result, folder / f"result{rank}")
     # Nobody leaves while another still talks to it: that is what the tests of faults are about. The parent ends us.
     time.sleep(2 * LIMIT)
 
@@ -75,14 +82,4 @@ def _result(rank: int, child: BaseProcess, folder: Path, dying: bool) -> Any:
         raise AssertionError(f"rank {rank}: {torch.load(failed)}")
     if dying and not path.exists():
         return DIED
-    return _loaded(path, end)
-
-
-def _loaded(path: Path, end: float) -> Any:
-    """The file is there before it is whole."""
-    while True:
-        try:
-            return torch.load(path, weights_only=False)
-        except (EOFError, RuntimeError, OSError):
-            assert time.monotonic() < end, f"{path.name} cannot be read"
-            time.sleep(0.02)
+    return torch.load(path, weights_only=False)

@@ -141,12 +141,13 @@ def test_quick_mode_says_what_it_leaves_out(tmp_path: Path) -> None:
     assert "6 runs" in named
 
 
-def test_an_arm_may_have_fewer_seeds(tmp_path: Path) -> None:
-    for arm, runs in (("ln_pre_b16", 5), ("rms_pre_b16", 3)):
+def test_an_arm_may_have_fewer_seeds_and_its_rate_is_tuned(tmp_path: Path) -> None:
+    rates = 4
+    for arm, runs in (("ln_pre_b16", rates + 5), ("rms_pre_b16", rates + 3), ("bn_cnn", 5)):
         (line,) = first_lines(1, "E11", "--arm", arm, "--out", tmp_path, "--no-report")
         assert line.startswith(f"{runs} runs")
     (line,) = first_lines(1, "E11", "--arm", "rms_pre_b16", "--seeds", 4, "--out", tmp_path, "--no-report")
-    assert line.startswith("4 runs")
+    assert line.startswith(f"{rates + 4} runs")
 
 
 @pytest.fixture(scope="module")
