@@ -255,7 +255,7 @@ const experiment e11 = {.id = "E11",
                         .headline = "val_loss",
                         .arms = list_arms,
                         .rates = adam_rates,
-                        .full_seeds = 5,
+                        .full_seeds = 4,
                         .seconds = {0, 56, 18},
                         .missing = missing,
                         .run = run_e11};

@@ -35,7 +35,7 @@ static void run_e2(const run *run, result *result) {
   int width = quick ? 8 : 16, side = quick ? 14 : 28;
   bool real_batch = strstr(run->arm.name, "_real_") != NULL;
   int batch = real_batch ? number_after(run->arm.name, "_b", 32) : 32;
-  int64_t samples = quick ? 6400 : run->mode == FULL ? 12000 : 6400;
+  int64_t samples = quick ? 6400 : run->mode == FULL ? 12000 : 3200;
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS);
   pictures train_set = fashion_load(run->data, TRAINING, quick ? 6400 : 6000, side, false);
   pictures test_set = fashion_load(run->data, run->mode == TUNE ? VALIDATION : TEST, quick ? 1280 : 1984, side, false);
@@ -63,6 +63,6 @@ const experiment e2 = {.id = "E2",
                        .rates = sgd_rates,
                        .quick_seeds = 3,
                        .full_seeds = 3,
-                       .seconds = {1.4, 28, 15},
+                       .seconds = {1.4, 28, 8},
                        .missing = fashion_missing,
                        .run = run_e2};

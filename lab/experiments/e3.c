@@ -21,11 +21,13 @@ static int list_arms(arm arms[EXPERIMENT_ARMS]) {
   for (int b = 0; b < 3; b++) {
     for (int n = 0; n < 5; n++) {
       count = add(arms, count, "", norms[n], batches[b], b == 0 && n < 2);
+      arms[count - 1].seeds = n < 2 ? 0 : 3;
     }
   }
   for (int b = 0; b < 3; b += 2) {
     for (int n = 0; n < 2; n++) {
       count = add(arms, count, "plain_", norms[n], batches[b], false);
+      arms[count - 1].seeds = 3;
     }
   }
   return count;

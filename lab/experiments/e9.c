@@ -24,7 +24,7 @@ static void run_e9(const run *run, result *result) {
   pictures train_set = fashion_load(run->data, TRAINING, 10000, SIDE, false);
   pictures test_set = fashion_load(run->data, tune ? VALIDATION : TEST, tune ? 1984 : 9984, SIDE, false);
   layer *net = resnet(&weights, 1, WIDTH, 10, spec);
-  training t = {.net = net, .set = &train_set, .steps = tune ? 312 : 624, .batch = 32, .rate = run->rate,
+  training t = {.net = net, .set = &train_set, .steps = tune ? 156 : 624, .batch = 32, .rate = run->rate,
                 .optimizer = {.kind = SGD, .momentum = 0.9, .decay = 5e-4}, .flip = true,
                 .seed = (uint64_t)run->seed};
   result_config(result, "width", WIDTH);
@@ -45,6 +45,6 @@ const experiment e9 = {.id = "E9",
                        .arms = list_arms,
                        .rates = sgd_rates,
                        .full_seeds = 3,
-                       .seconds = {0, 45, 22},
+                       .seconds = {0, 45, 12},
                        .missing = fashion_missing,
                        .run = run_e9};

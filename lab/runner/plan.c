@@ -6,7 +6,7 @@
 
 const char *const mode_names[3] = {"quick", "full", "tune"};
 
-const double sgd_rates[] = {0.03, 0.1, 0.3, 0}, adam_rates[] = {0.001, 0.003, 0.01, 0.03, 0};
+const double sgd_rates[] = {0.03, 0.1, 0.3, 0}, adam_rates[] = {0.001, 0.003, 0.01, 0};
 
 const experiment *find_experiment(const char *id) {
   for (int i = 0; experiments[i] != NULL; i++) {
