@@ -161,13 +161,14 @@ static real dz_of(const norma_call *call, const unit *u, int64_t i, real *doubt)
 static real larger(real a, real b) { return fabsl(b) > a ? fabsl(b) : a; }
 
 /* Gradients of one tensor share a bound, made of its largest gradient and the largest term that went into it; bound[i]
- * holds what an activation adds to that. */
-static void put_gradient_bounds(norma_type type, const double *gradient, double *bound, int64_t n, real largest_term) {
+ * holds what an activation adds to that. dx, which is a difference of float32 terms, may err by more of the latter. */
+static void put_gradient_bounds(norma_type type, const double *gradient, double *bound, int64_t n, real largest_term,
+                                real of_term) {
   real largest = 0;
   if (!gradient || !bound) return;
   for (int64_t i = 0; i < n; i++) largest = larger(largest, gradient[i]);
   real all =
-      type == NORMA_F64 ? 1e-12L * (largest + largest_term) + 1e-305L : 1e-5L * largest + 1e-7L * largest_term + 1e-37L;
+      type == NORMA_F64 ? 1e-12L * (largest + largest_term) + 1e-305L : 1e-5L * largest + of_term * largest_term + 1e-37L;
   for (int64_t i = 0; i < n; i++) {
     real own = all + bound[i];
     bound[i] = (double)(own + rounding(type, fabsl((real)gradient[i]) + own));
@@ -237,7 +238,7 @@ static real input_gradients(const norma_call *call, unit *units, const norma_ref
     if (out->dx_bound) out->dx_bound[i] = call->activation ? (double)(u->rstd * doubt_dx) : 0;
     if (out->dafter) out->dafter[i] = (double)dy;
     if (out->dafter_bound) out->dafter_bound[i] = (double)doubt;
-    largest = larger(largest, dsum);
+    largest = larger(larger(largest, dsum), 1e-38L * dy);
     largest = larger(larger(larger(largest, u->rstd * q), u->rstd * mean_q), u->rstd * along);
   }
   return largest;
@@ -254,12 +255,12 @@ static void backward(const norma_call *call, unit *units, param_sums *sums, cons
     if (out->dbias_bound) out->dbias_bound[p] = (double)sums[p].doubt_dbias;
   }
   norma_type type = norma_param_type(call->type);
-  put_gradient_bounds(type, out->dweight, out->dweight_bound, params, largest[0]);
-  put_gradient_bounds(type, out->dbias, out->dbias_bound, params, largest[1]);
+  put_gradient_bounds(type, out->dweight, out->dweight_bound, params, largest[0], 1e-7L);
+  put_gradient_bounds(type, out->dbias, out->dbias_bound, params, largest[1], 1e-7L);
   poison(units, norma_layer_units(call->layer));
   real largest_dx = input_gradients(call, units, out);
-  put_gradient_bounds(call->type, out->dx, out->dx_bound, elements, largest_dx);
-  put_gradient_bounds(call->type, out->dafter, out->dafter_bound, elements, largest[1]);
+  put_gradient_bounds(call->type, out->dx, out->dx_bound, elements, largest_dx, 1e-6L);
+  put_gradient_bounds(call->type, out->dafter, out->dafter_bound, elements, largest[1], 1e-7L);
 }
 
 static void style_gradients(const norma_call *style, unit *units, real alpha, const param_sums *content,
@@ -274,7 +275,7 @@ static void style_gradients(const norma_call *style, unit *units, real alpha, co
     if (out->dstyle) out->dstyle[j] = (double)(through_mean + through_std);
     largest = larger(larger(largest, through_mean), through_std);
   }
-  put_gradient_bounds(style->type, out->dstyle, out->dstyle_bound, norma_layer_elements(style->layer), largest);
+  put_gradient_bounds(style->type, out->dstyle, out->dstyle_bound, norma_layer_elements(style->layer), largest, 1e-7L);
 }
 
 /* ------------------------------------------------------------------------------------------------- the four calls */

@@ -176,8 +176,11 @@ def backward(layer: Layer, dy: Array, x: Array, weight: Array | None) -> list[tu
     for product in [grad * xhat] if layer.rms else [grad * xhat, grad]:
         results.append((product.sum(axes).reshape(layer.param), np.abs(product).max()))
     assert count > 0
-    share, part = (1e-12, 1e-12) if x.dtype == np.float64 else (1e-5, 1e-7)
-    return [(exact, np.full(exact.shape, share * np.abs(exact).max() + part * term)) for exact, term in results]
+    share, parts = (1e-12, (1e-12,) * 3) if x.dtype == np.float64 else (1e-5, (1e-6, 1e-7, 1e-7))
+    return [
+        (exact, np.full(exact.shape, share * np.abs(exact).max() + part * term))
+        for (exact, term), part in zip(results, parts, strict=False)
+    ]
 
 
 def rounded(bound: Array, exact: Array, dtype: np.dtype[Any]) -> Array:

@@ -102,12 +102,14 @@ static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece
   p->plan.kernels->column_gradients(p->plan.call->type, &s, p->by_row, norma_column_at(&p->x, plane, outer, row, first),
                                     p->x.row_stride, norma_column_at(&p->dy, plane, outer, row, first),
                                     p->dy.row_stride, rows, n, pivot, sum);
+  bool finish = !p->by_row && !p->varies && p->plan.pieces_of_run == 1;
   bool bad_row = false; /* a row that has a NaN poisons every column */
   for (int64_t r = 0; r < rows && p->by_row; r++) bad_row = bad_row || isnan(s.rstd[r * s.unit_step]);
   for (int64_t c = 0; c < n; c++) {
     bool bad = bad_row || (!p->by_row && isnan(rstd[c]));
-    *piece_at(p, plane, outer, piece, first + c) =
-        (norma_partial_sums){{bad ? NAN : sum[c], 0}, {bad ? NAN : sum[n + c], 0}};
+    norma_partial_sums *at = piece_at(p, plane, outer, piece, first + c);
+    *at = (norma_partial_sums){{bad ? NAN : sum[c], 0}, {bad ? NAN : sum[n + c], 0}};
+    if (finish) norma_finish_run(&at->second, at->first.hi, mean_lo[c], rstd[c]);
   }
 }
 
@@ -128,11 +130,17 @@ static void sum_items(void *context, int64_t begin, int64_t end) {
 static void join_pieces(void *context, int64_t begin, int64_t end) {
   const pass *p = context;
   int64_t runs = p->plan.plane_count * p->plan.outer_count * p->plan.width;
-  for (int64_t r = begin; r < end; r++)
+  for (int64_t r = begin; r < end && p->plan.pieces_of_run > 1; r++) {
+    norma_partial_sums *run = &p->pieces[r];
     for (int64_t s = 1; s < p->plan.pieces_of_run; s++) {
-      norma_sum_add(&p->pieces[r].first, p->pieces[s * runs + r].first);
-      norma_sum_add(&p->pieces[r].second, p->pieces[s * runs + r].second);
+      norma_sum_add(&run->first, run[s * runs].first);
+      norma_sum_add(&run->second, run[s * runs].second);
     }
+    if (p->by_row || p->varies) continue;
+    int64_t plane = r / p->plan.width / p->plan.outer_count, column = r % p->plan.width;
+    const norma_saved *unit = &p->saved[norma_column_unit(&p->plan, plane, column)];
+    norma_finish_run(&run->second, run->first.hi, unit->mean_lo, unit->rstd);
+  }
 }
 
 static void sum_all(pass *p) {
@@ -178,16 +186,18 @@ static void unit_means(void *context, int64_t begin, int64_t end) {
 static void write_rows(const void *context, int64_t plane, int64_t outer, int64_t first, int64_t rows, int64_t column,
                        int64_t n) {
   const pass *p = context;
-  double mean[NORMA_TILE], mean_lo[NORMA_TILE], rstd[NORMA_TILE], q[NORMA_TILE], q_xhat[NORMA_TILE];
+  float q_hi[NORMA_TILE], q_lo[NORMA_TILE], q_xhat[NORMA_TILE];
+  norma_pair means[NORMA_TILE];
   column_z z;
   for (int64_t c = 0; c < n; c++) {
     int64_t unit = norma_column_unit(&p->plan, plane, column + c);
     z.unit[c] = p->saved[unit];
-    mean[c] = p->saved[unit].mean, mean_lo[c] = p->saved[unit].mean_lo, rstd[c] = p->saved[unit].rstd;
-    if (p->means) q[c] = p->means[unit].q, q_xhat[c] = p->means[unit].q_xhat;
+    if (p->means) means[c] = p->means[unit];
+    norma_coefs_set(&z.unit[c], &z.hi[c], &z.lo[c], &z.rstd[c]);
+    norma_dx_means_set(&z.unit[c], p->means ? &means[c] : NULL, &q_hi[c], &q_lo[c], &q_xhat[c]);
   }
-  norma_slopes s = {.mean = mean, .mean_lo = mean_lo, .rstd = rstd, .unit_step = 1};
-  if (p->means) s.q = q, s.q_xhat = q_xhat;
+  norma_slopes s = {.unit_step = 1};
+  s.dx = (norma_dx){z.hi, z.lo, z.rstd, q_hi, q_lo, q_xhat, z.unit, p->means ? means : NULL};
   s.weight = (const float *)norma_column_at(&p->weight, plane, outer, first, column);
   s.weight_step = p->weight.column_stride;
   s.weight_row = p->weight.row_stride;

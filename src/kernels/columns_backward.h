@@ -48,9 +48,8 @@ NORMA_INLINE void gradients_quarter(const column_views *v, const norma_slopes *p
   quad mean = zero, mean_lo = zero, rstd = zero;
   int64_t at = row * v->x_stride + column, dy_at = (row - v->dy_first) * v->dy_stride + column;
   int64_t unit = row * p->unit_step;
-  if (!by_row) {
-    mean = quad_load(p->mean + column), mean_lo = quad_load(p->mean_lo + column), rstd = quad_load(p->rstd + column);
-  }
+  if (!by_row) mean = quad_load(p->mean + column);
+  if (!by_row && weights) mean_lo = quad_load(p->mean_lo + column), rstd = quad_load(p->rstd + column);
   for (int r = 0; r < rows; r += 4) {
   NORMA_UNROLL(4)
     for (int lane = 0; lane < 4; lane++) {
@@ -59,9 +58,10 @@ NORMA_INLINE void gradients_quarter(const column_views *v, const norma_slopes *p
       quad q = wide >= 4 ? load_quad(v->dy_type, v->dy, dy_at) : load_quad_rest(v->dy_type, v->dy, dy_at, wide);
       if (by_row) mean = quad_set(p->mean[unit]), mean_lo = quad_set(p->mean_lo[unit]), rstd = quad_set(p->rstd[unit]);
       if (weights) q = quad_mul(q, quad_set(p->weight[(row + r + lane) * p->weight_row] + (float)p->weight_offset));
-      quad q_xhat = quad_mul(q, quad_mul(quad_sub(quad_sub(x, mean), mean_lo), rstd));
+      quad d = quad_sub(x, mean);
+      if (by_row || weights) d = quad_mul(quad_sub(d, mean_lo), rstd);
       q_lane[lane] = quad_add(q_lane[lane], weights ? quad_sub(q, pivot) : q);
-      x_lane[lane] = quad_add(x_lane[lane], q_xhat);
+      x_lane[lane] = quad_add(x_lane[lane], quad_mul(q, d));
       at += v->x_stride;
       dy_at += v->dy_stride;
       unit += p->unit_step;

@@ -157,6 +157,23 @@ static void backward_activation(const job *j, int64_t first, int64_t n, double *
   if (j->dafter.data) norma_walk_scatter(&j->dafter, 0, first, n, dy);
 }
 
+/* dx of n elements, in float32 where that is its definition (single.c); dy is dz. */
+static void single_dx(const job *j, int64_t first, int64_t n, const double *dy, double *dx) {
+  double room[6][NORMA_BLOCK], q[NORMA_BLOCK], q_xhat[NORMA_BLOCK];
+  const double *x = gather(&j->x, first, n, room[0]), *mean = gather(&j->mean, first, n, room[1]);
+  const double *mean_lo = gather(&j->mean_lo, first, n, room[2]), *rstd = gather(&j->rstd, first, n, room[3]);
+  const double *weight = gather(&j->weight, first, n, room[4]), *dsum = gather(&j->dsum, first, n, room[5]);
+  if (j->q.data) norma_walk_gather(&j->q, 0, first, n, q);
+  if (j->q.data) norma_walk_gather(&j->q_xhat, 0, first, n, q_xhat);
+  for (int64_t i = 0; i < n; i++) {
+    norma_saved saved = {mean[i], mean_lo[i], rstd[i], 1};
+    norma_pair means = {q[i], q_xhat[i]};
+    float gamma = weight ? (float)norma_gamma(j->call, weight[i]) : 1;
+    dx[i] = norma_single_dx(&saved, j->q.data ? &means : NULL, (float)x[i], (float)dy[i], gamma,
+                            dsum ? (float)dsum[i] : -0.0f);
+  }
+}
+
 static void backward_range(void *context, int64_t begin, int64_t end) {
   const job *j = context;
   for (int64_t first = begin; first < end; first += NORMA_BLOCK) {
@@ -166,6 +183,11 @@ static void backward_range(void *context, int64_t begin, int64_t end) {
     norma_walk_gather(&j->dy, 0, first, n, dy);
     backward_activation(j, first, n, dy);
     if (!j->dx.data) continue;
+    if (norma_is_single(j->call)) {
+      single_dx(j, first, n, dy, dx);
+      norma_walk_scatter(&j->dx, 0, first, n, dx);
+      continue;
+    }
     norma_walk_gather(&j->rstd, 0, first, n, rstd);
     norma_walk_gather(&j->gain, 0, first, n, gain);
     for (int64_t i = 0; i < n; i++) dx[i] = dy[i];

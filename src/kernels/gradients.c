@@ -16,6 +16,7 @@ typedef struct job {
   norma_pair *means;         /* per unit */
   norma_walk dweight, dbias; /* per gamma */
   bool by_run;               /* the sums of a unit are made of weights times sums of runs (run_sums.c) */
+  bool finishes;             /* a run has one unit, no weight, and few enough bits: norma_finish_run */
 } job;
 
 /* How a column is summed: about a pivot (the unit's first q, which makes the sum of a constant q exact), and with dy
@@ -95,7 +96,8 @@ static void gradient_stretch(void *context, const norma_reduction *r, const int6
       for (int64_t k = 0; k < count; k++) q[k] *= norma_gamma(c->job->call, weight[k]);
     }
     for (int64_t k = 0; k < count; k++) {
-      x[k] = q[k] * (((x[k] * scale[k] - mean[k]) - mean_lo[k]) * rstd[k]);
+      double d = x[k] * scale[k] - mean[k];
+      x[k] = q[k] * (c->job->finishes ? d : (d - mean_lo[k]) * rstd[k]);
       /* a unit with a NaN poisons both gradients */
       q[k] = rstd[k] == rstd[k] ? q[k] - pivot * c->by : rstd[k];
     }
@@ -106,9 +108,18 @@ static void gradient_stretch(void *context, const norma_reduction *r, const int6
   piece->second.hi = norma_tree_sum(&q_xhat_tree);
 }
 
-static void weigh_run(void *context, const norma_reduction *r, const int64_t offset[], norma_partial *run) {
+static void finish(const job *j, const norma_reduction *r, const int64_t offset[], norma_partial *run) {
+  double mean_lo, rstd;
+  if (!j->finishes || norma_axes_length(r->layer, &r->run) == 0) return;
+  gather(r, j->at.mean_lo, offset, 0, 1, &mean_lo);
+  gather(r, j->at.rstd, offset, 0, 1, &rstd);
+  norma_finish_run(&run->second, run->first.hi, mean_lo, rstd);
+}
+
+static void end_run(void *context, const norma_reduction *r, const int64_t offset[], norma_partial *run) {
   const column *c = context;
   double weight = 1, n = (double)norma_axes_length(r->layer, &r->run);
+  finish(c->job, r, offset, run);
   if (!c->job->by_run) return;
   if (c->job->at.weight >= 0) {
     gather(r, c->job->at.weight, offset, 0, 1, &weight);
@@ -146,7 +157,7 @@ static norma_pair column_means(const job *j, int64_t at, double pivot, double m_
   for (double by = 1; by > 0x1p-1000; by *= 0x1p-512) {
     column c = {j, pivot, by};
     norma_partial total;
-    norma_reduce_runs(&j->reduction, at, gradient_stretch, weigh_run, &c, &total);
+    norma_reduce_runs(&j->reduction, at, gradient_stretch, end_run, &c, &total);
     if (!isfinite(means.q)) means.q = (total.first.hi + total.first.lo) / m_q / by;
     if (!isfinite(means.q_xhat)) means.q_xhat = (total.second.hi + total.second.lo) / m_q_xhat / by;
     if (j->call->type != NORMA_F64 || (isfinite(means.q) && isfinite(means.q_xhat))) break;
@@ -175,9 +186,14 @@ void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norm
   job j = job_make(call, saved, NORMA_UNITS);
   j.means = means;
   j.by_run = !norma_weight_varies(call);
+  j.finishes = j.by_run && norma_is_single(call);
   if (call->weight.data) j.at.weight = norma_reduction_view(&j.reduction, &call->weight);
   if (norma_layer_unit_elements(call->layer) > 0)
     norma_parallel(call->threads, j.reduction.columns, 1, norma_pass_bytes(call, 2), sum_units, &j);
+}
+
+static void finish_only(void *context, const norma_reduction *r, const int64_t offset[], norma_partial *run) {
+  finish(((const column *)context)->job, r, offset, run);
 }
 
 static void sum_runs(void *context, int64_t begin, int64_t end) {
@@ -187,7 +203,7 @@ static void sum_runs(void *context, int64_t begin, int64_t end) {
   column c = {j, 0, 1};
   for (int64_t unit = begin; unit < end; unit++) {
     norma_partial total;
-    norma_reduce(r, unit, gradient_stretch, &c, &total);
+    norma_reduce_runs(r, unit, gradient_stretch, finish_only, &c, &total);
     j->call->sums[unit] = norma_sums_of(n, first_dz_at(j, unit), &total);
   }
 }
@@ -195,6 +211,7 @@ static void sum_runs(void *context, int64_t begin, int64_t end) {
 void norma_unit_sums(const norma_call *call, const norma_saved *saved) {
   job j = job_make(call, saved, NORMA_UNITS);
   j.by_run = true;
+  j.finishes = norma_is_single(call);
   if (norma_layer_unit_elements(call->layer) > 0)
     norma_parallel(call->threads, j.reduction.columns, 1, norma_pass_bytes(call, 2), sum_runs, &j);
 }
@@ -240,6 +257,7 @@ static void sum_params(void *context, int64_t begin, int64_t end) {
 void norma_param_gradients(const norma_call *call, const norma_saved *saved) {
   if (!call->dweight.data && !call->dbias.data) return;
   job j = job_make(call, saved, NORMA_PARAMS);
+  j.finishes = norma_is_single(call) && norma_runs_agree(call->layer);
   j.dweight = norma_walk_make(call->layer, &j.reduction.kept, &call->dweight);
   j.dbias = norma_walk_make(call->layer, &j.reduction.kept, &call->dbias);
   norma_parallel(call->threads, j.reduction.columns, 1, norma_pass_bytes(call, 2), sum_params, &j);

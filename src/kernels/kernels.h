@@ -183,8 +183,10 @@ static inline double norma_gamma(const norma_call *call, double weight) {
   double gamma = weight + call->weight_offset;
   return norma_is_single(call) ? (double)(float)gamma : gamma;
 }
-/* y of one element before the activation, then; -0 for a bias or residual that is absent. */
+/* y of one element before the activation, then; -0 for a bias or residual that is absent. And dx of one; means NULL:
+ * statistics are given. */
 float norma_single_z(const norma_saved *saved, float x, float weight, float bias, float after);
+float norma_single_dx(const norma_saved *saved, const norma_pair *means, float x, float dy, float gamma, float dsum);
 /* Whether the results of this call are better written past the caches. */
 bool norma_streams(const norma_call *call);
 

@@ -101,7 +101,7 @@ static char *row_at(const pass *p, const rows_view *v, int64_t run, int64_t row)
 /* What is known of a tile's rows beside the sums. */
 typedef struct tile {
   norma_tile in;
-  double q[NORMA_QUARTER], q_xhat[NORMA_QUARTER];
+  norma_pair means[NORMA_QUARTER];
   float hi[NORMA_QUARTER], lo[NORMA_QUARTER], rstd[NORMA_QUARTER];
   norma_coefs z; /* where there is an activation */
   int rows;
@@ -154,14 +154,14 @@ static void sum_tile(const pass *p, tile *t, double *first, double *second) {
   for (int r = 0; r < t->rows; r++) {
     norma_partial of_row = {.first = total[2 * r], .second = total[2 * r + 1]};
     if (isnan(t->in.rstd[r])) of_row.first.hi = of_row.second.hi = NAN;
-    norma_pair means = norma_unit_means(p->call, t->in.pivot[r], &of_row);
-    t->q[r] = means.q, t->q_xhat[r] = means.q_xhat;
+    t->means[r] = norma_unit_means(p->call, t->in.pivot[r], &of_row);
   }
 }
 
 static void write_tile(const pass *p, const tile *t, int64_t run, int64_t row) {
-  norma_slopes s = {.mean = t->in.mean, .mean_lo = t->in.mean_lo, .rstd = t->in.rstd, .q = t->q, .q_xhat = t->q_xhat};
-  s.unit_row = 1;
+  norma_dx_block dx;
+  norma_slopes s = {.mean = t->in.mean, .mean_lo = t->in.mean_lo, .rstd = t->in.rstd, .unit_row = 1};
+  s.dx = norma_dx_make(p->saved + run * p->shape.run + row, t->means, t->rows, &dx);
   s.weight = p->weight;
   s.weight_step = 1;
   s.weight_offset = p->call->weight_offset;
@@ -260,7 +260,7 @@ bool norma_layer_backward(const norma_call *call, const norma_saved *saved, void
   pass p = {.call = call, .kernels = norma_kernels_best(), .saved = saved, .pieces = workspace};
   norma_reduction param;
   if (!call->dx.data || call->given_var.data || call->means_known) return false;
-  if (!call->dweight.data && !call->dbias.data) return false;
+  if ((!call->dweight.data && !call->dbias.data) || !norma_weight_varies(call)) return false;
   if (!find_shape(call->layer, &p.shape)) return false;
   norma_reduction_init(&param, call->layer, NORMA_PARAMS);
   if (!view_make(&p, &param, &call->x, &p.x) || !view_make(&p, &param, &call->dy, &p.dy) ||

@@ -29,7 +29,6 @@ static double weight_at(const norma_row_plan *p, const char *weight) {
 static norma_slopes slopes_of(const pass *b, int64_t unit, const char *weight) {
   const norma_saved *s = &b->saved[unit];
   norma_slopes slopes = {.mean = &s->mean, .mean_lo = &s->mean_lo, .rstd = &s->rstd};
-  if (!b->plan.given) slopes.q = &b->means[unit].q, slopes.q_xhat = &b->means[unit].q_xhat;
   slopes.weight = (const float *)weight;
   slopes.weight_step = b->varies ? 1 : 0;
   slopes.weight_offset = b->plan.call->weight_offset;
@@ -64,7 +63,9 @@ static void advance_z(run_z *z, int64_t n, int64_t size) {
 static void add_run(const pass *b, int64_t unit, int64_t o, int64_t m, const norma_sum sums[2], const char *weight,
                     const summer *s, norma_partial *into) {
   norma_partial run = {.first = sums[0], .second = sums[1]};
-  if (isnan(b->saved[unit].rstd)) run.first.hi = run.second.hi = NAN;
+  const norma_saved *saved = &b->saved[unit];
+  if (!b->varies) norma_finish_run(&run.second, run.first.hi, saved->mean_lo, saved->rstd);
+  if (isnan(saved->rstd)) run.first.hi = run.second.hi = NAN;
   norma_run_sums_put(&b->runs, unit, o, m, &run);
   if (b->plan.call->sums) b->plan.call->sums[unit] = norma_sums_of(b->plan.run, s->first, &run);
   if (!b->varies) norma_weigh_run(&run, weight_at(&b->plan, weight), (double)b->plan.run, 0, s->pivot);
@@ -79,12 +80,14 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
   norma_rows row = {.rows = 1};
   norma_slopes slopes = {0};
   norma_ahead ahead = {0};
+  norma_dx_block dx;
   run_z z, next_z;
   const char *next_weight = NULL;
   if (written >= 0) {
     row.x = norma_row_start(p, X, written, o, m), row.dy = norma_row_start(p, DY, written, o, m);
     row.y = (char *)norma_row_start(p, DX, written, o, m);
     slopes = slopes_of(b, written, norma_row_start(p, WEIGHT, written, o, m));
+    slopes.dx = norma_dx_make(&b->saved[written], p->given ? NULL : &b->means[written], 1, &dx);
     slopes.dsum = norma_row_start(p, DSUM, written, o, m);
     slopes.dafter = (char *)norma_row_start(p, DAFTER, written, o, m);
     if (b->keeps) row.dy = row.y;
@@ -158,8 +161,7 @@ static void backward_block(const pass *b, int64_t first, int write, int measure)
 typedef struct batch {
   int64_t first;
   int count;
-  double mean[NORMA_BLOCK_UNITS], mean_lo[NORMA_BLOCK_UNITS], rstd[NORMA_BLOCK_UNITS];
-  double q[NORMA_BLOCK_UNITS], q_xhat[NORMA_BLOCK_UNITS], pivot[NORMA_BLOCK_UNITS];
+  double mean[NORMA_BLOCK_UNITS], mean_lo[NORMA_BLOCK_UNITS], rstd[NORMA_BLOCK_UNITS], pivot[NORMA_BLOCK_UNITS];
   float hi[NORMA_BLOCK_UNITS], lo[NORMA_BLOCK_UNITS], z_rstd[NORMA_BLOCK_UNITS];
   norma_coefs z;
   summer units[NORMA_BLOCK_UNITS];
@@ -238,15 +240,14 @@ static void backward_batches(const pass *b, int64_t begin, int64_t end) {
     batch_start(b, unit, end - unit < p->batch ? (int)(end - unit) : p->batch, &t);
     bool known = p->call->means_known;
     if ((!p->given && !known) || b->runs.at) sum_batch(b, &t);
-    for (int i = 0; i < t.count && !p->given; i++) {
-      norma_pair means =
-          known ? b->means[unit + i] : norma_unit_means(p->call, t.pivot[i], &t.units[i].total);
-      t.q[i] = means.q, t.q_xhat[i] = means.q_xhat;
-    }
+    for (int i = 0; i < t.count && !p->given && !known; i++)
+      b->means[unit + i] = norma_unit_means(p->call, t.pivot[i], &t.units[i].total);
+    norma_dx_block block;
+    norma_dx dx = norma_dx_make(&b->saved[unit], p->given ? NULL : &b->means[unit], t.count, &block);
     for (int64_t run = 0; run < p->outer * p->middle && p->call->dx.data; run++) {
       norma_rows rows = batch_rows(p, &t, run / p->middle, run % p->middle);
       norma_slopes slopes = batch_slopes(b, &t, run / p->middle, run % p->middle);
-      if (!p->given) slopes.q = t.q, slopes.q_xhat = t.q_xhat;
+      slopes.dx = dx;
       if (b->keeps) slopes.z = NULL, rows.dy = rows.y, rows.dy_stride = rows.y_stride;
       if (unit + 2 * t.count <= p->r.columns) /* the next batch is read soon */
         rows.x_ahead = t.count * rows.x_stride, rows.dy_ahead = t.count * rows.dy_stride;

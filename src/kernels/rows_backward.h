@@ -65,12 +65,13 @@ NORMA_INLINE void gradients_quad(const norma_slopes *c, bool units, bool weights
                                  const float *dy, quad pivot, group_sums *g) {
   int64_t u = units ? at + i : 0;
   quad mean = units ? quad_load(c->mean + u) : quad_set(c->mean[0]);
-  quad mean_lo = units ? quad_load(c->mean_lo + u) : quad_set(c->mean_lo[0]);
-  quad rstd = units ? quad_load(c->rstd + u) : quad_set(c->rstd[0]);
-  quad q = quad_floats(dy + i);
+  quad q = quad_floats(dy + i), d = quad_sub(quad_floats(x + i), mean);
   if (weights) q = quad_mul(q, quad_weights(c, at + i));
-  quad q_xhat = quad_mul(q, quad_xhat(quad_floats(x + i), mean, mean_lo, rstd));
-  group_put(g, i, weights ? quad_sub(q, pivot) : q, q_xhat);
+  if (units || weights) {
+    quad mean_lo = units ? quad_load(c->mean_lo + u) : quad_set(c->mean_lo[0]);
+    d = quad_mul(quad_sub(d, mean_lo), units ? quad_load(c->rstd + u) : quad_set(c->rstd[0]));
+  }
+  group_put(g, i, weights ? quad_sub(q, pivot) : q, quad_mul(q, d));
 }
 
 NORMA_INLINE void gradients_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
@@ -90,8 +91,9 @@ NORMA_INLINE void gradients_rest(const norma_slopes *c, bool units, bool weights
   for (; i + 4 <= n; i += 4) gradients_quad(c, units, weights, at, i, x, dy, quad_set(pivot), &g);
   for (int64_t k = i; k < n; k++) {
     int64_t u = (at + k) * c->unit_step;
-    double q = weights ? (double)dy[k] * one_weight(c, at + k) : (double)dy[k];
-    second[k - i] = q * ((((double)x[k] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]);
+    double q = weights ? (double)dy[k] * one_weight(c, at + k) : (double)dy[k], d = (double)x[k] - c->mean[u];
+    if (units || weights) d = (d - c->mean_lo[u]) * c->rstd[u];
+    second[k - i] = q * d;
     first[k - i] = weights ? q - pivot : q;
   }
   if (i < n) group_put(&g, i, quad_load(first), quad_load(second));
@@ -128,10 +130,17 @@ static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slop
   else gradients_row(type, slopes, false, false, x, dy, n, pivot, sum);
 }
 
+NORMA_INLINE void dx_forward(norma_dx *d, int64_t units) {
+  d->hi += units, d->lo += units, d->rstd += units;
+  d->q_hi += units, d->q_lo += units, d->q_xhat += units;
+  d->saved += units;
+  if (d->means) d->means += units;
+}
+
 /* Of the next row's unit. */
 NORMA_INLINE void slopes_next(norma_type type, norma_slopes *s) {
-  s->mean += s->unit_row, s->mean_lo += s->unit_row, s->rstd += s->unit_row;
-  if (s->q) s->q += s->unit_row, s->q_xhat += s->unit_row;
+  if (s->mean) s->mean += s->unit_row, s->mean_lo += s->unit_row, s->rstd += s->unit_row;
+  if (s->dx.saved) dx_forward(&s->dx, s->unit_row);
   if (s->weight) s->weight += s->weight_row;
   if (s->dz) s->dz += s->dz_row;
   if (s->dsum) s->dsum = (const char *)s->dsum + s->dsum_row * (type == NORMA_F32 ? 4 : 2);
@@ -160,62 +169,91 @@ static NORMA_TARGET void batch_gradients(norma_type type, const norma_slopes *c,
 
 /* ----------------------------------------------------------------------------------------------------- backward --- */
 
-/* What all elements of a row share. */
+/* What all elements of a row share. `weight` is what dy is multiplied by, rstd in it, unless they vary. */
 typedef struct shared_slopes {
-  quad mean, mean_lo, rstd, q, q_xhat, weight;
+  wide hi, lo, rstd, q_hi, q_lo, q_xhat, weight, offset;
 } shared_slopes;
 
-NORMA_INLINE shared_slopes slopes_share(const norma_slopes *c) {
-  shared_slopes s = {quad_set(c->mean[0]), quad_set(c->mean_lo[0]), quad_set(c->rstd[0]), quad_set(0), quad_set(0),
-                     quad_set(one_weight(c, 0))};
-  if (c->q) s.q = quad_set(c->q[0]), s.q_xhat = quad_set(c->q_xhat[0]);
+NORMA_INLINE shared_slopes slopes_share(const norma_slopes *c, bool units) {
+  const norma_dx *d = &c->dx;
+  float gamma = c->weight ? c->weight[0] + (float)c->weight_offset : 1;
+  shared_slopes s = {.offset = wide_set((float)c->weight_offset), .weight = wide_set(units ? gamma : gamma * d->rstd[0])};
+  if (units) return s;
+  s.hi = wide_set(d->hi[0]), s.lo = wide_set(d->lo[0]), s.rstd = wide_set(d->rstd[0]);
+  s.q_hi = wide_set(d->q_hi[0]), s.q_lo = wide_set(d->q_lo[0]), s.q_xhat = wide_set(d->q_xhat[0]);
   return s;
 }
 
-/* dx of elements i .. i + 3 of a group that starts at element `at`, before it is rounded; `given`: statistics are.
- * dsum is NULL where nothing is added. */
-NORMA_INLINE quad backward_quad(const norma_slopes *c, shared_slopes s, bool given, bool units, bool weights,
-                                int64_t at, int i, const float *x, const float *dy, const float *dsum) {
-  int64_t u = at + i;
-  if (units) s.rstd = quad_load(c->rstd + u);
-  quad q = quad_mul(quad_floats(dy + i), weights ? quad_weights(c, u) : s.weight);
-  if (!given) {
-    if (units) s.mean = quad_load(c->mean + u), s.mean_lo = quad_load(c->mean_lo + u);
-    if (units) s.q = quad_load(c->q + u), s.q_xhat = quad_load(c->q_xhat + u);
-    quad xhat = quad_xhat(quad_floats(x + i), s.mean, s.mean_lo, s.rstd);
-    q = quad_sub(quad_sub(q, s.q), quad_mul(xhat, s.q_xhat));
-  }
-  q = quad_mul(q, s.rstd);
-  return dsum ? quad_add(q, quad_floats(dsum + i)) : q;
-}
-
-NORMA_INLINE void backward_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
-                                 const float *dy, const float *dsum, float *dx) {
-  const shared_slopes s = slopes_share(c);
-  const bool given = !c->q;
-  wide bad = wide_set(0);
-  quad v[4];
+/* dx of a quarter from element `at` on; `given`: statistics are. dsum is NULL where nothing is added. */
+NORMA_INLINE wide backward_quarter(const norma_slopes *c, const shared_slopes *s, bool given, bool units, bool weights,
+                                   int64_t at, const float *x, const float *dy, const float *dsum, float *dx,
+                                   wide bad) {
+  const norma_dx *u = &c->dx;
   NORMA_UNROLL(16)
-  for (int i = 0; i < NORMA_GROUP; i += 4) {
-    v[i / 4 % 4] = backward_quad(c, s, given, units, weights, at, i, x, dy, dsum);
-    if (i % 16 == 12) bad = quads_narrow(dx + i - 12, v[0], v[1], v[2], v[3], bad);
+  for (int i = 0; i < NORMA_QUARTER; i += NORMA_WIDE) {
+    wide rstd = units ? wide_load(u->rstd + at + i) : s->rstd;
+    wide by = weights ? wide_mul(wide_add(wide_load(c->weight + at + i), s->offset), rstd)
+              : units ? wide_mul(s->weight, rstd)
+                      : s->weight;
+    wide d = wide_mul(wide_load(dy + i), by);
+    if (!given) {
+      wide xhat = wide_sub(wide_load(x + i), units ? wide_load(u->hi + at + i) : s->hi);
+      xhat = wide_mul(wide_sub(xhat, units ? wide_load(u->lo + at + i) : s->lo), rstd);
+      d = wide_sub(d, units ? wide_load(u->q_hi + at + i) : s->q_hi);
+      d = wide_sub(d, units ? wide_load(u->q_lo + at + i) : s->q_lo);
+      d = wide_sub(d, wide_mul(xhat, units ? wide_load(u->q_xhat + at + i) : s->q_xhat));
+    }
+    if (dsum) d = wide_add(d, wide_load(dsum + i));
+    wide_store(dx + i, d);
+    bad = wide_bad(bad, d);
   }
-  canonical(bad, dx, NORMA_GROUP);
+  return bad;
 }
 
-NORMA_INLINE void backward_rest(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
-                                const float *dy, const float *dsum, int64_t n, float *dx) {
-  const shared_slopes s = slopes_share(c);
-  int i = 0;
-  for (; i + 4 <= n; i += 4) quad_narrow(dx + i, backward_quad(c, s, !c->q, units, weights, at, i, x, dy, dsum));
-  for (; i < n; i++) {
-    int64_t u = (at + i) * c->unit_step;
-    double q = (double)dy[i] * one_weight(c, at + i);
-    if (c->q) q = (q - c->q[u]) - ((((double)x[i] - c->mean[u]) - c->mean_lo[u]) * c->rstd[u]) * c->q_xhat[u];
-    q *= c->rstd[u];
-    dx[i] = (float)(dsum ? q + (double)dsum[i] : q);
+NORMA_INLINE void backward_group(const norma_slopes *c, const shared_slopes *s, bool given, bool units, bool weights,
+                                 int64_t at, const float *x, const float *dy, const float *dsum, float *dx) {
+  wide bad = wide_set(0);
+  NORMA_UNROLL(4)
+  for (int i = 0; i < NORMA_GROUP; i += NORMA_QUARTER)
+    bad = backward_quarter(c, s, given, units, weights, at + i, x + i, dy + i, dsum ? dsum + i : NULL, dx + i, bad);
+  if (__builtin_expect(wide_is_bad(bad), 0)) norma_backward_exact(c, at, x, dy, dsum, dx, NORMA_GROUP);
+}
+
+/* A last quarter, of which n are there. */
+typedef struct slope_room {
+  float hi[NORMA_QUARTER], lo[NORMA_QUARTER], rstd[NORMA_QUARTER];
+  float q_hi[NORMA_QUARTER], q_lo[NORMA_QUARTER], q_xhat[NORMA_QUARTER], weight[NORMA_QUARTER];
+  float x[NORMA_QUARTER], dy[NORMA_QUARTER], dsum[NORMA_QUARTER];
+} slope_room;
+
+NORMA_INLINE norma_slopes slopes_pad(const norma_slopes *c, slope_room *room, int64_t at, int64_t n) {
+  norma_slopes padded = *c;
+  norma_dx *d = &padded.dx;
+  d->hi = pad(room->hi, d->hi, c->unit_step, at, n), d->lo = pad(room->lo, d->lo, c->unit_step, at, n);
+  d->rstd = pad(room->rstd, d->rstd, c->unit_step, at, n), d->q_hi = pad(room->q_hi, d->q_hi, c->unit_step, at, n);
+  d->q_lo = pad(room->q_lo, d->q_lo, c->unit_step, at, n);
+  d->q_xhat = pad(room->q_xhat, d->q_xhat, c->unit_step, at, n);
+  padded.weight = pad(room->weight, c->weight, c->weight_step, at, n);
+  return padded;
+}
+
+/* The last n < 64 elements. */
+NORMA_INLINE void backward_rest(const norma_slopes *c, const shared_slopes *s, bool given, bool units, bool weights,
+                                int64_t at, const float *x, const float *dy, const float *dsum, int64_t n, float *dx) {
+  slope_room room;
+  wide bad = wide_set(0);
+  int64_t i = 0;
+  for (; i + NORMA_QUARTER <= n; i += NORMA_QUARTER)
+    bad = backward_quarter(c, s, given, units, weights, at + i, x + i, dy + i, dsum ? dsum + i : NULL, dx + i, bad);
+  if (i < n && i > 0) { /* once more what is before them: an element stands alone */
+    i = n - NORMA_QUARTER;
+    bad = backward_quarter(c, s, given, units, weights, at + i, x + i, dy + i, dsum ? dsum + i : NULL, dx + i, bad);
+  } else if (i < n) {
+    norma_slopes padded = slopes_pad(c, &room, at, n);
+    const float *xs = pad(room.x, x, 1, 0, n), *dys = pad(room.dy, dy, 1, 0, n), *add = pad(room.dsum, dsum, 1, 0, n);
+    bad = backward_quarter(&padded, s, given, units, weights, 0, xs, dys, add, dx, bad);
   }
-  canonical(wide_set(NAN), dx, n);
+  if (__builtin_expect(wide_is_bad(bad), 0)) norma_backward_exact(c, at, x, dy, dsum, dx, n);
 }
 
 /* dz, as what is written: NaN is canonical. */
@@ -229,8 +267,9 @@ NORMA_INLINE void put_dafter(norma_type type, const float *dz, int64_t n, sink *
 }
 
 /* dafter: NULL where it is not wanted. */
-NORMA_INLINE void backward_piece(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
-                                 const void *dy, int64_t at, int64_t n, sink *out, sink *dafter) {
+NORMA_INLINE void backward_piece(norma_type type, const norma_slopes *c, const shared_slopes *s, bool given, bool units,
+                                 bool weights, const void *x, const void *dy, int64_t at, int64_t n, sink *out,
+                                 sink *dafter) {
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP], dsum_room[NORMA_GROUP];
   NORMA_ALIGNED float result[NORMA_GROUP];
   bool whole = n == NORMA_GROUP;
@@ -238,9 +277,10 @@ NORMA_INLINE void backward_piece(norma_type type, const norma_slopes *c, bool un
   const float *dys = whole ? load_group(type, dy, at, dy_room) : load_few(type, dy, at, n, dy_room), *dsum = NULL;
   if (c->z) dys = dz_group(type, c->z, at, xs, dys, n, dz_room);
   if (c->dsum) dsum = whole ? load_group(type, c->dsum, at, dsum_room) : load_few(type, c->dsum, at, n, dsum_room);
-  if (whole && dsum) backward_group(c, units, weights, at, xs, dys, dsum, result);
-  else if (whole) backward_group(c, units, weights, at, xs, dys, NULL, result);
-  else backward_rest(c, units, weights, at, xs, dys, dsum, n, result);
+  if (whole && dsum) backward_group(c, s, given, units, weights, at, xs, dys, dsum, result);
+  else if (whole) backward_group(c, s, given, units, weights, at, xs, dys, NULL, result);
+  else if (dsum) backward_rest(c, s, given, units, weights, at, xs, dys, dsum, n, result);
+  else backward_rest(c, s, given, units, weights, at, xs, dys, NULL, n, result);
   if (dafter) put_dafter(type, dys, n, dafter); /* may be dy */
   store_group(type, out, result, n);
 }
@@ -251,6 +291,7 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
   const char *x = (const char *)rows->x + r * rows->x_stride * size;
   const char *dy = (const char *)rows->dy + r * rows->dy_stride * size;
   two_sums s = {quad_set(0), quad_set(0)};
+  const shared_slopes shared = slopes_share(c, units);
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
     if (ahead) {
       prefetch_group(type, ahead->x, i + 8 * NORMA_GROUP);
@@ -259,25 +300,25 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
     }
     if (rows->x_ahead) prefetch_group(type, x, i + rows->x_ahead);
     if (rows->dy_ahead) prefetch_group(type, dy, i + rows->dy_ahead);
-    backward_piece(type, c, units, weights, x, dy, i, NORMA_GROUP, out, dafter);
+    backward_piece(type, c, &shared, !c->dx.means, units, weights, x, dy, i, NORMA_GROUP, out, dafter);
   }
   if (i < n) {
     if (ahead) gradients_piece(type, &ahead->slopes, false, weights, ahead->x, ahead->dy, i, n - i, ahead->pivot, &s);
-    backward_piece(type, c, units, weights, x, dy, i, n - i, out, dafter);
+    backward_piece(type, c, &shared, !c->dx.means, units, weights, x, dy, i, n - i, out, dafter);
   }
   if (ahead) sums_end(&s, ahead->sum);
 }
 
 NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool units, bool weights,
                                 const norma_rows *rows, bool stream, norma_ahead *ahead) {
-  sink out, dafter;
+  sink out, dafter, *to_dafter = c->dafter ? &dafter : NULL;
   norma_slopes here = *c;
   norma_coefs z;
   if (c->z) z = *c->z, here.z = &z;
   for (int64_t r = 0; r < rows->rows; r++) {
     sink_row(&out, type, rows->y, rows->y_stride, rows->n, r, stream);
     if (c->dafter) sink_row(&dafter, type, c->dafter, c->dafter_row, rows->n, r, stream);
-    backward_row(type, &here, units, weights, rows, r, &out, c->dafter ? &dafter : NULL, ahead);
+    backward_row(type, &here, units, weights, rows, r, &out, to_dafter, ahead);
     slopes_next(type, &here);
     if (here.z) coefs_forward(type, &z, 1);
   }

@@ -1,4 +1,4 @@
-/* y in float32, where that is its definition (docs/accuracy.md): x is exact, the mean is subtracted in two parts, and
+/* y and dx in float32, where that is its definition (docs/accuracy.md): x is exact, the mean is subtracted in two parts, and
  * an element for which float32 would not do is computed in float64. The vector kernels have the same formula. */
 #include "vector.h"
 
@@ -40,5 +40,52 @@ void norma_forward_exact(const norma_coefs *c, int64_t first, const float *x, co
     float bias = c->bias ? c->bias[at * c->bias_step] : -0.0f;
     y[i] = (float)exact_z(&c->saved[at * c->unit_step], x[i], weight, bias, after ? after[i] : -0.0f);
     if (isnan(y[i])) memcpy(&y[i], &quiet, sizeof quiet);
+  }
+}
+
+/* ----------------------------------------------------------------------------------------------------------- dx --- */
+
+void norma_dx_means_set(const norma_saved *saved, const norma_pair *means, float *q_hi, float *q_lo, float *q_xhat) {
+  double q = means ? means->q * saved->rstd : 0;
+  *q_hi = (float)q;
+  *q_lo = (float)(q - (double)*q_hi);
+  *q_xhat = means ? (float)(means->q_xhat * saved->rstd) : 0;
+}
+
+norma_dx norma_dx_make(const norma_saved *saved, const norma_pair *means, int units, norma_dx_block *b) {
+  for (int i = 0; i < units; i++) {
+    norma_coefs_set(&saved[i], &b->hi[i], &b->lo[i], &b->rstd[i]);
+    norma_dx_means_set(&saved[i], means ? &means[i] : NULL, &b->q_hi[i], &b->q_lo[i], &b->q_xhat[i]);
+  }
+  return (norma_dx){b->hi, b->lo, b->rstd, b->q_hi, b->q_lo, b->q_xhat, saved, means};
+}
+
+/* dsum is -0 where there is none. */
+static double exact_dx(const norma_saved *s, const norma_pair *means, float x, float dy, float gamma, float dsum) {
+  double q = (double)dy * (double)gamma;
+  if (means) q = (q - means->q) - ((((double)x - s->mean) - s->mean_lo) * s->rstd) * means->q_xhat;
+  return q * s->rstd + (double)dsum;
+}
+
+float norma_single_dx(const norma_saved *saved, const norma_pair *means, float x, float dy, float gamma, float dsum) {
+  float hi, lo, rstd, q_hi, q_lo, q_xhat;
+  norma_coefs_set(saved, &hi, &lo, &rstd);
+  norma_dx_means_set(saved, means, &q_hi, &q_lo, &q_xhat);
+  float dx = dy * (gamma * rstd);
+  if (means) dx = ((dx - q_hi) - q_lo) - (((x - hi) - lo) * rstd) * q_xhat;
+  dx += dsum;
+  return isfinite(dx) ? dx : (float)exact_dx(saved, means, x, dy, gamma, dsum);
+}
+
+void norma_backward_exact(const norma_slopes *c, int64_t first, const float *x, const float *dy, const float *dsum,
+                          float *dx, int64_t n) {
+  const uint32_t quiet = 0x7fc00000;
+  for (int64_t i = 0; i < n; i++) {
+    int64_t at = first + i, unit = at * c->unit_step;
+    if (isfinite(dx[i])) continue;
+    float gamma = c->weight ? c->weight[at * c->weight_step] + (float)c->weight_offset : 1;
+    const norma_pair *means = c->dx.means ? &c->dx.means[unit] : NULL;
+    dx[i] = (float)exact_dx(&c->dx.saved[unit], means, x[i], dy[i], gamma, dsum ? dsum[i] : -0.0f);
+    if (isnan(dx[i])) memcpy(&dx[i], &quiet, sizeof quiet);
   }
 }

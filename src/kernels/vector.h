@@ -44,11 +44,20 @@ typedef struct norma_rows {
   int64_t x_ahead, dy_ahead; /* elements from a row to one that is read soon; 0: none */
 } norma_rows;
 
-/* What the gradient of x needs beside them, all in float64: dx = ((dy * weight - q) - xhat * q_xhat) * rstd. */
+/* What the gradient of x is made of, in float32 (docs/accuracy.md):
+ * dx = (((dy * ((weight + offset) * rstd)) - q_hi) - q_lo) - (((x - hi) - lo) * rstd) * q_xhat, then + dsum. */
+typedef struct norma_dx {
+  const float *hi, *lo, *rstd;        /* as in norma_coefs */
+  const float *q_hi, *q_lo, *q_xhat;  /* the means of the unit times rstd, the first in two parts; unused if given */
+  const norma_saved *saved;           /* at full precision, for elements where float32 would not do */
+  const norma_pair *means;            /* NULL: statistics are given, dx = dy * ((weight + offset) * rstd) */
+} norma_dx;
+
+/* What the backward pass needs beside the rows: the sums in float64, and dx. */
 typedef struct norma_slopes {
-  const double *mean, *mean_lo, *rstd;
-  const double *q, *q_xhat; /* the means of the unit; NULL: statistics are given, dx = dy * weight * rstd */
-  int64_t unit_step;        /* of all five */
+  const double *mean, *mean_lo, *rstd; /* for the sums */
+  norma_dx dx;
+  int64_t unit_step;        /* of all of them */
   int64_t unit_row;         /* what is added to them for each further row */
   const float *weight;      /* NULL: 1 */
   int64_t weight_step, weight_row;
@@ -90,8 +99,9 @@ typedef struct norma_kernels {
   /* y of rows; `ahead`, where not NULL and there is one row, gets the moments of another row of as many elements.
    * `stream`: past the caches. */
   void (*forward)(norma_type type, const norma_coefs *coefs, const norma_rows *rows, bool stream, norma_ahead *ahead);
-  /* sum[0] = sum(dy), sum[1] = sum(dy * xhat); where the weight has step 1, of q = dy * weight: sum(q - pivot) and
-   * sum(q * xhat). With a step of units there are no weights; `ahead` has one unit. */
+  /* sum[0] = sum(dy), sum[1] = sum(dy * (x - mean)), which norma_finish_run makes a sum of dy * xhat; where the weight
+   * has step 1, of q = dy * weight: sum(q - pivot) and sum(q * xhat); with a step of units, and no weights, sum(dy) and
+   * sum(dy * xhat). `ahead` has one unit. */
   void (*gradients)(norma_type type, const norma_slopes *slopes, const void *x, const void *dy, int64_t n, double pivot,
                     double sum[2]);
   /* The same of rows; the slopes are those of the first. */
@@ -106,8 +116,8 @@ typedef struct norma_kernels {
   void (*backward)(norma_type type, const norma_slopes *slopes, const norma_rows *rows, bool stream,
                    norma_ahead *ahead);
   /* The same sums for `columns` neighbouring columns of n rows, `stride` elements apart: sum[0..columns) and
-   * sum[columns..2 columns). Gradients: by_row: mean, mean_lo and rstd belong to rows, unit_step
-   * apart, not to columns. At most NORMA_COLUMNS at a time; arrays per column have room for a multiple of 4. */
+   * sum[columns..2 columns). Gradients: by_row: mean, mean_lo and rstd belong to rows, unit_step apart, not to columns,
+   * and the second sum is one of dy * xhat. At most NORMA_COLUMNS at a time; arrays per column have room for a multiple of 4. */
   void (*column_moments)(norma_type type, const void *x, int64_t stride, int64_t n, int64_t columns,
                          const double *pivot, double *sum);
   void (*column_gradients)(norma_type type, const norma_slopes *slopes, bool by_row, const void *x, int64_t x_stride,
@@ -125,13 +135,28 @@ const norma_kernels *norma_kernels_best(void);
 /* Elements whose float32 result is not finite are computed again in float64. */
 void norma_forward_exact(const norma_coefs *coefs, int64_t first, const float *x, const float *after, float *y,
                          int64_t n);
-/* Makes the float32 view of a unit; false in `rstd` as NaN where its range would not do. */
+/* The same of dx. */
+void norma_backward_exact(const norma_slopes *slopes, int64_t first, const float *x, const float *dy,
+                          const float *dsum, float *dx, int64_t n);
+/* Makes the float32 view of a unit; `rstd` is NaN where its range would not do. */
 void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd);
+
+/* The float32 view of up to NORMA_BLOCK_UNITS units for dx; means NULL: statistics are given. */
+typedef struct norma_dx_block {
+  float hi[NORMA_BLOCK_UNITS], lo[NORMA_BLOCK_UNITS], rstd[NORMA_BLOCK_UNITS];
+  float q_hi[NORMA_BLOCK_UNITS], q_lo[NORMA_BLOCK_UNITS], q_xhat[NORMA_BLOCK_UNITS];
+} norma_dx_block;
+void norma_dx_means_set(const norma_saved *saved, const norma_pair *means, float *q_hi, float *q_lo, float *q_xhat);
+norma_dx norma_dx_make(const norma_saved *saved, const norma_pair *means, int units, norma_dx_block *block);
 
 /* ------------------------------------------------------------------------------------ sums of the backward pass --- */
 
 /* run_sums.c: whether the weight changes along the runs of a unit; where it does not, a run is summed without it. */
 bool norma_weight_varies(const norma_call *call);
+/* The second sum of a run without a weight becomes one of dy * xhat. */
+static inline void norma_finish_run(norma_sum *second, double first, double mean_lo, double rstd) {
+  *second = (norma_sum){(second->hi - mean_lo * first) * rstd, second->lo * rstd};
+}
 /* Sums of dy - first and dy * xhat become those of q - pivot and q * xhat, q = dy * weight, n elements. */
 void norma_weigh_run(norma_partial *run, double weight, double n, double first, double pivot);
 /* A run as a value; its sums are those before norma_weigh_run. */
