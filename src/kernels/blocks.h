@@ -143,6 +143,11 @@ NORMA_INLINE void sink_put(sink *s, const void *bytes, size_t size) {
   if (s->waiting) memmove(s->line, from + lines, s->waiting);
 }
 
+/* Whether n results may be computed where they go: they are whole quarters, some of them twice, and not those of x. */
+NORMA_INLINE bool sink_is_direct(norma_type type, const sink *s, const float *x, int64_t n) {
+  return type == NORMA_F32 && !s->stream && n >= NORMA_QUARTER && (const char *)x != s->to;
+}
+
 /* n <= 64 float32 results, rounded to the type. */
 NORMA_INLINE void store_group(norma_type type, sink *s, const float *values, int64_t n) {
   NORMA_ALIGNED uint16_t halves[NORMA_GROUP];

@@ -30,53 +30,48 @@ NORMA_INLINE void sums_end(const two_sums *s, double sum[2]) {
   sum[1] = (b[0] + b[1]) + (b[2] + b[3]);
 }
 
-/* Adds two values of four neighbouring positions, `at` being a multiple of 4 in the group. */
-NORMA_INLINE void group_put(group_sums *g, int at, quad first, quad second) {
-  int k = at / NORMA_QUARTER;
-  bool fresh = at % NORMA_QUARTER == 0;
-  g->first[k] = fresh ? first : quad_add(g->first[k], first);
-  g->second[k] = fresh ? second : quad_add(g->second[k], second);
-}
-
-/* Quarters that a last group does not have. */
-NORMA_INLINE void group_clear(group_sums *g) {
-  for (int k = 0; k < 4; k++) g->first[k] = g->second[k] = quad_set(0);
+/* Two values of four neighbouring positions are added to the lanes of their quarter, `at` being a multiple of 4. */
+NORMA_INLINE void lanes_put(two_sums *lanes, int at, quad first, quad second) {
+  lanes->first = at == 0 ? first : quad_add(lanes->first, first);
+  lanes->second = at == 0 ? second : quad_add(lanes->second, second);
 }
 
 /* ------------------------------------------------------------------------------------------------------ moments --- */
+
+/* The lanes of a quarter, of which n positions are there; the others count as the pivot. */
+NORMA_INLINE two_sums moments_lanes(const float *x, int n, quad pivot) {
+  two_sums lanes = {quad_set(0), quad_set(0)};
+  NORMA_UNROLL(4)
+  for (int i = 0; i < NORMA_QUARTER; i += 4) {
+    if (i >= n) break;
+    quad d = quad_sub(n - i >= 4 ? quad_floats(x + i) : quad_few(x + i, n - i), pivot);
+    if (n - i < 4) d = quad_first(d, n - i);
+    lanes_put(&lanes, i, d, quad_mul(d, d));
+  }
+  return lanes;
+}
 
 NORMA_INLINE void moments_group(const float *x, quad pivot, two_sums *s) {
   group_sums g;
   NORMA_UNROLL(4)
   for (int k = 0; k < 4; k++) {
-    const float *q = x + k * NORMA_QUARTER;
-    quad a = quad_sub(quad_floats(q), pivot), b = quad_sub(quad_floats(q + 4), pivot);
-    quad c = quad_sub(quad_floats(q + 8), pivot), d = quad_sub(quad_floats(q + 12), pivot);
-    g.first[k] = quad_add(quad_add(quad_add(a, b), c), d);
-    g.second[k] = quad_add(quad_add(quad_add(quad_mul(a, a), quad_mul(b, b)), quad_mul(c, c)), quad_mul(d, d));
+    two_sums lanes = moments_lanes(x + k * NORMA_QUARTER, NORMA_QUARTER, pivot);
+    g.first[k] = lanes.first, g.second[k] = lanes.second;
   }
   sums_add(s, &g);
 }
 
-/* Four neighbours of which n are there, and zeros. */
-NORMA_INLINE quad quad_few(const float *x, int64_t n) {
-  double v[4] = {0};
-  for (int64_t i = 0; i < n; i++) v[i] = x[i];
-  return quad_load(v);
-}
-
-/* The last n < 64: positions that are missing count as the pivot. */
+/* The last n < 64. */
 NORMA_INLINE void moments_rest(const float *x, int64_t n, quad pivot, two_sums *s) {
   group_sums g;
-  group_clear(&g);
-  int i = 0;
-  for (; i + 4 <= n; i += 4) {
-    quad d = quad_sub(quad_floats(x + i), pivot);
-    group_put(&g, i, d, quad_mul(d, d));
-  }
-  if (i < n) {
-    quad d = quad_first(quad_sub(quad_few(x + i, n - i), pivot), (int)(n - i));
-    group_put(&g, i, d, quad_mul(d, d));
+  int whole = (int)n / NORMA_QUARTER, rest = (int)n % NORMA_QUARTER;
+  two_sums last = moments_lanes(x + whole * NORMA_QUARTER, rest, pivot);
+  NORMA_UNROLL(4)
+  for (int k = 0; k < 4; k++) {
+    two_sums lanes = {quad_set(0), quad_set(0)};
+    if (k < whole) lanes = moments_lanes(x + k * NORMA_QUARTER, NORMA_QUARTER, pivot);
+    else if (k == whole) lanes = last;
+    g.first[k] = lanes.first, g.second[k] = lanes.second;
   }
   sums_add(s, &g);
 }
@@ -205,8 +200,11 @@ NORMA_INLINE wide add_after(const float *after, int64_t n, float *z, wide bad) {
 NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shared_coefs *shared, bool units,
                                bool weights, bool biases, int64_t first, const void *x, int64_t n, sink *out) {
   coef_room room;
-  NORMA_ALIGNED float in[NORMA_GROUP], last[NORMA_QUARTER], after_room[NORMA_GROUP], y[NORMA_GROUP] = {0};
+  NORMA_ALIGNED float in[NORMA_GROUP], last[NORMA_QUARTER], after_room[NORMA_GROUP], result[NORMA_GROUP];
   const float *from = load_few(type, x, first, n, in), *after = load_after(type, c, first, n, after_room);
+  bool direct = sink_is_direct(type, out, from, n) && !after && !c->activation;
+  float *y = direct ? (float *)out->to : result;
+  if (after || c->activation) memset(result, 0, sizeof result); /* all of them are looked at */
   wide bad = wide_set(0);
   int64_t i = 0;
   for (; i + NORMA_QUARTER <= n; i += NORMA_QUARTER)
@@ -222,7 +220,8 @@ NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shar
   if (after) bad = add_after(after, n, y, bad);
   if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, first, from, after, y, n);
   if (c->activation) activate_group(c->activation, y);
-  store_group(type, out, y, n);
+  if (direct) out->to += n * (int64_t)sizeof *y;
+  else store_group(type, out, y, n);
 }
 
 /* A row, its variant given by constants: what has a coefficient for each element, whether another row is measured. */

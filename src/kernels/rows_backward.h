@@ -11,13 +11,16 @@ NORMA_INLINE quad quad_xhat(quad x, quad mean, quad mean_lo, quad rstd) {
   return quad_mul(quad_sub(quad_sub(x, mean), mean_lo), rstd);
 }
 
-NORMA_INLINE double one_weight(const norma_slopes *s, int64_t at) {
-  return s->weight ? s->weight[at * s->weight_step] + (float)s->weight_offset : 1;
+/* Four of an array of which n are there: in place, or in `room` with zeros behind them. */
+NORMA_INLINE const float *few_floats(const float *from, int64_t n, float *room) {
+  if (n >= 4) return from;
+  for (int64_t i = 0; i < 4; i++) room[i] = i < n ? from[i] : 0;
+  return room;
 }
-
-/* gamma of four elements, weight + offset rounded to float32. */
-NORMA_INLINE quad quad_weights(const norma_slopes *s, int64_t at) {
-  return quad_floats_plus(s->weight + at, (float)s->weight_offset);
+NORMA_INLINE const double *few_doubles(const double *from, int64_t n, double *room) {
+  if (n >= 4) return from;
+  for (int64_t i = 0; i < 4; i++) room[i] = i < n ? from[i] : 0;
+  return room;
 }
 
 /* Coefficient `at` and those behind it, one for each of n elements. */
@@ -60,43 +63,61 @@ static NORMA_TARGET __attribute__((noinline)) const float *dz_group(norma_type t
   return dz;
 }
 
-/* Elements i .. i + 3 of a group that starts at element `at`. */
-NORMA_INLINE void gradients_quad(const norma_slopes *c, bool units, bool weights, int64_t at, int i, const float *x,
-                                 const float *dy, quad pivot, group_sums *g) {
-  int64_t u = units ? at + i : 0;
-  quad mean = units ? quad_load(c->mean + u) : quad_set(c->mean[0]);
-  quad q = quad_floats(dy + i), d = quad_sub(quad_floats(x + i), mean);
-  if (weights) q = quad_mul(q, quad_weights(c, at + i));
-  if (units || weights) {
-    quad mean_lo = units ? quad_load(c->mean_lo + u) : quad_set(c->mean_lo[0]);
-    d = quad_mul(quad_sub(d, mean_lo), units ? quad_load(c->rstd + u) : quad_set(c->rstd[0]));
+/* The lanes of a quarter from element `at` on, of which n positions are there; the others count as 0. */
+NORMA_INLINE two_sums gradients_lanes(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
+                                      const float *dy, int n, quad pivot) {
+  NORMA_ALIGNED float weight_room[4];
+  NORMA_ALIGNED double unit_room[3][4];
+  two_sums lanes = {quad_set(0), quad_set(0)};
+  NORMA_UNROLL(4)
+  for (int i = 0; i < NORMA_QUARTER; i += 4) {
+    if (i >= n) break;
+    bool whole = n - i >= 4;
+    quad q = whole ? quad_floats(dy + i) : quad_few(dy + i, n - i);
+    quad xs = whole ? quad_floats(x + i) : quad_few(x + i, n - i);
+    const float *weight = weights ? few_floats(c->weight + at + i, n - i, weight_room) : NULL;
+    const double *mean = units ? few_doubles(c->mean + at + i, n - i, unit_room[0]) : c->mean;
+    quad d = quad_sub(xs, units ? quad_load(mean) : quad_set(*mean));
+    if (weights) q = quad_mul(q, quad_floats_plus(weight, (float)c->weight_offset));
+    if (units) {
+      const double *mean_lo = few_doubles(c->mean_lo + at + i, n - i, unit_room[1]);
+      const double *rstd = few_doubles(c->rstd + at + i, n - i, unit_room[2]);
+      d = quad_mul(quad_sub(d, quad_load(mean_lo)), quad_load(rstd));
+    } else if (weights) {
+      d = quad_mul(quad_sub(d, quad_set(c->mean_lo[0])), quad_set(c->rstd[0]));
+    }
+    quad first = weights ? quad_sub(q, pivot) : q, second = quad_mul(q, d);
+    if (!whole) first = quad_first(first, n - i), second = quad_first(second, n - i);
+    lanes_put(&lanes, i, first, second);
   }
-  group_put(g, i, weights ? quad_sub(q, pivot) : q, quad_mul(q, d));
+  return lanes;
 }
 
 NORMA_INLINE void gradients_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
                                   const float *dy, quad pivot, two_sums *s) {
   group_sums g;
-  NORMA_UNROLL(16)
-  for (int i = 0; i < NORMA_GROUP; i += 4) gradients_quad(c, units, weights, at, i, x, dy, pivot, &g);
+  NORMA_UNROLL(4)
+  for (int k = 0; k < 4; k++) {
+    int i = k * NORMA_QUARTER;
+    two_sums lanes = gradients_lanes(c, units, weights, at + i, x + i, dy + i, NORMA_QUARTER, pivot);
+    g.first[k] = lanes.first, g.second[k] = lanes.second;
+  }
   sums_add(s, &g);
 }
 
 NORMA_INLINE void gradients_rest(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
-                                 const float *dy, int64_t n, double pivot, two_sums *s) {
-  NORMA_ALIGNED double first[4] = {0}, second[4] = {0};
+                                 const float *dy, int64_t n, quad pivot, two_sums *s) {
   group_sums g;
-  group_clear(&g);
-  int i = 0;
-  for (; i + 4 <= n; i += 4) gradients_quad(c, units, weights, at, i, x, dy, quad_set(pivot), &g);
-  for (int64_t k = i; k < n; k++) {
-    int64_t u = (at + k) * c->unit_step;
-    double q = weights ? (double)dy[k] * one_weight(c, at + k) : (double)dy[k], d = (double)x[k] - c->mean[u];
-    if (units || weights) d = (d - c->mean_lo[u]) * c->rstd[u];
-    second[k - i] = q * d;
-    first[k - i] = weights ? q - pivot : q;
+  int whole = (int)n / NORMA_QUARTER, rest = (int)n % NORMA_QUARTER, i = whole * NORMA_QUARTER;
+  two_sums last = gradients_lanes(c, units, weights, at + i, x + i, dy + i, rest, pivot);
+  NORMA_UNROLL(4)
+  for (int k = 0; k < 4; k++) {
+    two_sums lanes = {quad_set(0), quad_set(0)};
+    i = k * NORMA_QUARTER;
+    if (k < whole) lanes = gradients_lanes(c, units, weights, at + i, x + i, dy + i, NORMA_QUARTER, pivot);
+    else if (k == whole) lanes = last;
+    g.first[k] = lanes.first, g.second[k] = lanes.second;
   }
-  if (i < n) group_put(&g, i, quad_load(first), quad_load(second));
   sums_add(s, &g);
 }
 
@@ -110,7 +131,7 @@ NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, bool u
   if (c->z) dys = dz_group(type, c->z, at, xs, dys, n, dz_room);
   if (c->z && c->dz) memcpy(c->dz + at, dys, (size_t)n * sizeof *dys);
   if (whole) gradients_group(c, units, weights, at, xs, dys, quad_set(pivot), s);
-  else gradients_rest(c, units, weights, at, xs, dys, n, pivot, s);
+  else gradients_rest(c, units, weights, at, xs, dys, n, quad_set(pivot), s);
 }
 
 NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
@@ -275,14 +296,17 @@ NORMA_INLINE void backward_piece(norma_type type, const norma_slopes *c, const s
   bool whole = n == NORMA_GROUP;
   const float *xs = whole ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
   const float *dys = whole ? load_group(type, dy, at, dy_room) : load_few(type, dy, at, n, dy_room), *dsum = NULL;
+  bool direct = sink_is_direct(type, out, dys, n) && !c->z && !c->dsum;
+  float *dx = direct ? (float *)out->to : result;
   if (c->z) dys = dz_group(type, c->z, at, xs, dys, n, dz_room);
   if (c->dsum) dsum = whole ? load_group(type, c->dsum, at, dsum_room) : load_few(type, c->dsum, at, n, dsum_room);
-  if (whole && dsum) backward_group(c, s, given, units, weights, at, xs, dys, dsum, result);
-  else if (whole) backward_group(c, s, given, units, weights, at, xs, dys, NULL, result);
-  else if (dsum) backward_rest(c, s, given, units, weights, at, xs, dys, dsum, n, result);
-  else backward_rest(c, s, given, units, weights, at, xs, dys, NULL, n, result);
+  if (whole && dsum) backward_group(c, s, given, units, weights, at, xs, dys, dsum, dx);
+  else if (whole) backward_group(c, s, given, units, weights, at, xs, dys, NULL, dx);
+  else if (dsum) backward_rest(c, s, given, units, weights, at, xs, dys, dsum, n, dx);
+  else backward_rest(c, s, given, units, weights, at, xs, dys, NULL, n, dx);
   if (dafter) put_dafter(type, dys, n, dafter); /* may be dy */
-  store_group(type, out, result, n);
+  if (direct) out->to += n * (int64_t)sizeof *dx;
+  else store_group(type, out, result, n);
 }
 
 NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool units, bool weights, const norma_rows *rows,

@@ -9,6 +9,8 @@
  *     wide_bad    collects, in `bad`, whether any of v is NaN or Inf; wide_is_bad tells
  *     quad_sums   {a, b, c, d} -> {sum a, sum b, sum c, sum d}, each as (l0 + l1) + (l2 + l3)
  *     quad_floats converts 4 float32; quad_narrow rounds to 4 float32, quads_narrow to 16 and looks for bad ones
+ *     quad_few    converts the first n of 4 float32 and reads no more; the rest is any number; quad_first keeps the first
+ *                 n lanes and makes the rest 0
  *     quad_floats_plus adds a float32 number to 4 of them, and converts
  *     norma_stream_line writes 64 bytes past the caches; both ends are multiples of 64; norma_stream_end orders them;
  *     norma_copy_line copies as many, anywhere
@@ -70,6 +72,16 @@ NORMA_INLINE void norma_copy_line(void *to, const void *from) {
   _mm256_storeu_si256((__m256i *)to + 1, _mm256_loadu_si256((const __m256i *)from + 1));
 }
 NORMA_INLINE void norma_stream_end(void) { _mm_sfence(); }
+
+static const int32_t first_floats[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
+static const int64_t first_doubles[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
+NORMA_INLINE quad quad_few(const float *p, int n) {
+  __m128i there = _mm_loadu_si128((const __m128i *)(first_floats + 4 - n));
+  return _mm256_cvtps_pd(_mm_maskload_ps(p, there));
+}
+NORMA_INLINE quad quad_first(quad a, int n) {
+  return _mm256_and_pd(a, _mm256_loadu_pd((const double *)(const void *)(first_doubles + 4 - n)));
+}
 
 NORMA_INLINE __m256 quads_join(quad a, quad b) {
   return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(a)), _mm256_cvtpd_ps(b), 1);
@@ -241,6 +253,17 @@ NORMA_INLINE quad quad_floats_plus(const float *p, float v) {
   const float sum[4] = {p[0] + v, p[1] + v, p[2] + v, p[3] + v};
   return quad_floats(sum);
 }
+NORMA_INLINE quad quad_few(const float *p, int n) {
+  double v[4] = {0};
+  for (int i = 0; i < n; i++) v[i] = p[i];
+  return quad_load(v);
+}
+NORMA_INLINE quad quad_first(quad a, int n) {
+  double v[4];
+  quad_store(v, a);
+  for (int i = n; i < 4; i++) v[i] = 0;
+  return quad_load(v);
+}
 NORMA_INLINE void norma_copy_line(void *to, const void *from) { memcpy(to, from, 64); }
 NORMA_INLINE wide quads_narrow(float *p, quad a, quad b, quad c, quad d, wide bad) {
   quad_narrow(p, a);
@@ -251,13 +274,5 @@ NORMA_INLINE wide quads_narrow(float *p, quad a, quad b, quad c, quad d, wide ba
   return bad;
 }
 #endif
-
-/* The first n lanes, and zeros. */
-NORMA_INLINE quad quad_first(quad a, int n) {
-  double v[4];
-  quad_store(v, a);
-  for (int i = n; i < 4; i++) v[i] = 0;
-  return quad_load(v);
-}
 
 #endif

@@ -17,6 +17,11 @@ typedef struct lane_rows {
   group_sums sums[4];
 } lane_rows;
 
+/* Quarters that a last group does not have. */
+NORMA_INLINE void group_clear(group_sums *g) {
+  for (int k = 0; k < 4; k++) g->first[k] = g->second[k] = quad_set(0);
+}
+
 /* Four positions of a lane's rows from `at` on, 16 columns; the first n columns of the group are there. */
 NORMA_INLINE void lane_quarter(lane_rows *l, int count, const double *gamma, int at, int n, double *first,
                                double *second) {
