@@ -187,7 +187,8 @@ static inline double norma_gamma(const norma_call *call, double weight) {
  * statistics are given. */
 float norma_single_z(const norma_saved *saved, float x, float weight, float bias, float after);
 float norma_single_dx(const norma_saved *saved, const norma_pair *means, float x, float dy, float gamma, float dsum);
-/* Whether the results of this call are better written past the caches. */
+/* Whether the results of this call are better written past the caches: NORMA_STREAM_BYTES, read at the first call, can
+ * say how many bytes it must read and write. */
 bool norma_streams(const norma_call *call);
 
 /* elementwise.c: y, and dx, of every element; means is NULL with given statistics. */

@@ -1,11 +1,38 @@
 /* The whole forward and backward pass of a call: the first kind of kernels that fits its strides. */
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE /* _SC_LEVEL3_CACHE_SIZE */
+#endif
 #include "vector.h"
 
-/* What is smaller may well be read again soon, and stays in the caches. */
-enum { STREAM_BYTES = 4 << 20 };
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Where the system does not say. */
+enum { LAST_CACHE_BYTES = 32 << 20 };
+
+/* A pass that reads and writes less than a quarter of the last cache leaves its result there, since the next layer will
+ * look for it: the cache is shared with other cores and other programs. */
+static int64_t find_stream_bytes(void) {
+  const char *set = getenv("NORMA_STREAM_BYTES");
+  int64_t cache = 0, bytes = set ? strtoll(set, NULL, 10) : 0;
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+  cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+  if (bytes > 0) return bytes;
+  return (cache > 0 ? cache : LAST_CACHE_BYTES) / 4;
+}
+
+/* Found at the first call; every thread would find the same. */
+static _Atomic int64_t norma_stream_bytes;
 
 bool norma_streams(const norma_call *call) {
-  return norma_layer_elements(call->layer) >= STREAM_BYTES / (int64_t)norma_type_size(call->type);
+  int64_t least = atomic_load_explicit(&norma_stream_bytes, memory_order_relaxed);
+  if (least == 0) {
+    least = find_stream_bytes();
+    atomic_store_explicit(&norma_stream_bytes, least, memory_order_relaxed);
+  }
+  return norma_pass_bytes(call, call->dy.data ? 3 : 2) >= least;
 }
 
 void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace) {

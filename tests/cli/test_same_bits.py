@@ -12,7 +12,7 @@ import pytest
 from oracle import NORMA
 
 PROBLEMS = 1000
-MANNERS = {  # options, and NORMA_NUM_THREADS for the default pool
+MANNERS = {  # options, NORMA_NUM_THREADS for the default pool, and NORMA_STREAM_BYTES
     "as the problems say": ([], None),
     "contiguous, 1 thread": (["--layout", "contiguous", "--threads", "1"], None),
     "channels last, 2 threads": (["--layout", "channels_last", "--threads", "2"], None),
@@ -22,14 +22,18 @@ MANNERS = {  # options, and NORMA_NUM_THREADS for the default pool
     "contiguous, pool of 2, off by 3": (["--layout", "contiguous", "--threads", "0", "--align", "3"], 2),
     "channels last, pool of 3": (["--layout", "channels_last", "--threads", "0", "--align", "0"], 3),
     "contiguous, pool of 8": (["--layout", "contiguous", "--threads", "0", "--align", "0"], 8),
+    "past the caches": (["--align", "5"], None, 1),
+    "never past the caches": ([], None, 1 << 60),
 }
 
 
-def norma(isa, threads, *arguments):
+def norma(isa, threads, *arguments, stream_bytes=None):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NORMA_")}
     environment["NORMA_ISA"] = isa
     if threads:
         environment["NORMA_NUM_THREADS"] = str(threads)
+    if stream_bytes:
+        environment["NORMA_STREAM_BYTES"] = str(stream_bytes)
     done = subprocess.run([NORMA, *arguments], capture_output=True, text=True, timeout=300, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -59,8 +63,9 @@ SETS = sets_of_this_machine()
 
 def checksums(isa, manner):
     """The lines of all problems; the instruction set was the one asked for."""
-    options, threads = MANNERS[manner]
-    lines = norma(isa, threads, "check", "--checksums", str(PROBLEMS), "--seed", "1", *options).splitlines()
+    options, threads, *stream = MANNERS[manner]
+    arguments = ("check", "--checksums", str(PROBLEMS), "--seed", "1", *options)
+    lines = norma(isa, threads, *arguments, stream_bytes=stream[0] if stream else None).splitlines()
     assert lines.pop(0) == f"instruction set: {isa}"
     return lines
 
