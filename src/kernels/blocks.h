@@ -23,7 +23,36 @@ NORMA_INLINE void narrow_bf16(const float *from, uint16_t *to, int64_t n) {
   }
 }
 
-#if defined(NORMA_ISA_AVX2) || defined(NORMA_ISA_AVX512)
+#if defined(NORMA_ISA_AVX512)
+NORMA_INLINE void widen_f16(const uint16_t *from, float *to) {
+  for (int i = 0; i < NORMA_GROUP; i += 16)
+    _mm512_storeu_ps(to + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(from + i))));
+}
+NORMA_INLINE void narrow_f16(const float *from, uint16_t *to) {
+  for (int i = 0; i < NORMA_GROUP; i += 16) {
+    __m512 v = _mm512_loadu_ps(from + i);
+    __m256i h = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    h = _mm256_mask_mov_epi16(h, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm256_set1_epi16(0x7e00));
+    _mm256_storeu_si256((__m256i *)(to + i), h);
+  }
+}
+NORMA_INLINE void widen_bf16_group(const uint16_t *from, float *to) {
+  for (int i = 0; i < NORMA_GROUP; i += 16) {
+    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(from + i)));
+    _mm512_storeu_si512(to + i, _mm512_slli_epi32(bits, 16));
+  }
+}
+NORMA_INLINE void narrow_bf16_group(const float *from, uint16_t *to) {
+  for (int i = 0; i < NORMA_GROUP; i += 16) {
+    __m512 v = _mm512_loadu_ps(from + i);
+    __m512i bits = _mm512_castps_si512(v), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    bits = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    bits = _mm512_srli_epi32(bits, 16);
+    bits = _mm512_mask_mov_epi32(bits, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc0));
+    _mm256_storeu_si256((__m256i *)(to + i), _mm512_cvtepi32_epi16(bits));
+  }
+}
+#elif defined(NORMA_ISA_AVX2)
 NORMA_INLINE void widen_f16(const uint16_t *from, float *to) {
   for (int i = 0; i < NORMA_GROUP; i += 8)
     _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
