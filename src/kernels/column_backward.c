@@ -94,7 +94,7 @@ static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece
     mean[c] = z.unit[c].mean, mean_lo[c] = z.unit[c].mean_lo, rstd[c] = z.unit[c].rstd;
     if (p->varies) pivot[c] = pivot_of(p, plane, (first + c) / p->plan.middle * p->plan.middle);
   }
-  for (int64_t c = n; c % 4 && !p->by_row; c++) mean[c] = mean_lo[c] = rstd[c] = 0;
+  for (int64_t c = n; c % 8 && !p->by_row; c++) mean[c] = mean_lo[c] = rstd[c] = 0;
   if (p->varies) s.weight = (const float *)norma_column_at(&p->weight, plane, outer, row, first);
   s.z = set_z(p, plane, outer, row, first, p->by_row ? rows : n, &z);
   if (p->keeps) s.dz = (float *)norma_column_at(&p->dx, plane, outer, row, first), s.dz_row = p->dx.row_stride;

@@ -22,11 +22,11 @@ static double value_at(const pass *p, const char *x, int64_t row, int64_t column
 }
 
 /* Columns whose pivot lies far from their mean, about one in thirty of random data, are summed once more about the
- * mean; four at a time, as the kernel takes them. */
+ * mean; eight at a time, as the kernel takes them. */
 static void measure_again(const pass *p, const char *x, int64_t n, int64_t columns, const double *pivot,
                           norma_moments *m) {
-  double mean[4] = {0}, sum[8];
-  bool far[4] = {false}, any = false;
+  double mean[8] = {0}, sum[16];
+  bool far[8] = {false}, any = false;
   for (int64_t c = 0; c < columns; c++) {
     far[c] = norma_pivot_is_far(&m[c], pivot[c]);
     any = any || far[c];
@@ -46,11 +46,11 @@ static void measure_stretch(const pass *p, const char *x, int64_t n, int64_t col
   for (int64_t c = 0; c < columns; c++)
     pivot[c] =
         rms ? 0 : norma_middle_of(value_at(p, x, 0, c), value_at(p, x, (n - 1) / 2, c), value_at(p, x, n - 1, c));
-  for (int64_t c = columns; c % 4; c++) pivot[c] = 0;
+  for (int64_t c = columns; c % 8; c++) pivot[c] = 0;
   p->plan.kernels->column_moments(call->type, x, p->x.row_stride, n, columns, pivot, sum);
   for (int64_t c = 0; c < columns; c++) into[c] = norma_moments_about(pivot[c], rms ? 0 : sum[c], sum[columns + c], n);
-  for (int64_t c = 0; c < columns && !rms; c += 4)
-    measure_again(p, x + c * p->x.size, n, norma_smaller(columns - c, 4), pivot + c, into + c);
+  for (int64_t c = 0; c < columns && !rms; c += 8)
+    measure_again(p, x + c * p->x.size, n, norma_smaller(columns - c, 8), pivot + c, into + c);
 }
 
 /* Columns first .. first + n - 1 of one piece of a run. */

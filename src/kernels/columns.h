@@ -1,4 +1,4 @@
-/* Template: the sums of the tree down neighbouring columns. 16 rows (a quarter) of 4 columns stay in registers, a row
+/* Template: the sums of the tree down neighbouring columns. 16 rows (a quarter) of 8 columns stay in registers, a row
  * in the lane that is its number modulo 4; a column's four accumulators are kept beside its neighbours'. */
 #ifndef NORMA_COLUMNS_H
 #define NORMA_COLUMNS_H
@@ -9,22 +9,33 @@ typedef struct column_sums {
   NORMA_ALIGNED double first[4][NORMA_COLUMNS], second[4][NORMA_COLUMNS];
 } column_sums;
 
-NORMA_INLINE quad load_quad(norma_type type, const void *from, int64_t at) {
-  NORMA_ALIGNED float room[4];
-  if (type == NORMA_F32) return quad_floats((const float *)from + at);
-  if (type == NORMA_BF16) widen_bf16((const uint16_t *)from + at, room, 4);
-  else norma_widen_f16((const uint16_t *)from + at, room, 4);
-  return quad_floats(room);
+/* Eight neighbours as float32. */
+NORMA_INLINE const float *load_eight(norma_type type, const void *from, int64_t at, float *room) {
+  if (type == NORMA_F32) return (const float *)from + at;
+#if defined(NORMA_ISA_AVX2) || defined(NORMA_ISA_AVX512)
+  __m128i halves = _mm_loadu_si128((const __m128i *)((const uint16_t *)from + at));
+  __m256i bits = _mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16);
+  _mm256_storeu_ps(room, type == NORMA_BF16 ? _mm256_castsi256_ps(bits) : _mm256_cvtph_ps(halves));
+#else
+  if (type == NORMA_BF16) widen_bf16((const uint16_t *)from + at, room, 8);
+  else norma_widen_f16((const uint16_t *)from + at, room, 8);
+#endif
+  return room;
 }
 
-/* Fewer than four columns are left. */
-NORMA_INLINE quad load_quad_rest(norma_type type, const void *from, int64_t at, int64_t n) {
+NORMA_INLINE oct load_oct(norma_type type, const void *from, int64_t at) {
+  NORMA_ALIGNED float room[8];
+  return oct_floats(load_eight(type, from, at, room));
+}
+
+/* Fewer than eight columns are left. */
+NORMA_INLINE oct load_oct_rest(norma_type type, const void *from, int64_t at, int64_t n) {
   NORMA_ALIGNED float room[NORMA_GROUP];
   load_rest(type, from, at, n, room);
-  return quad_floats(room);
+  return oct_floats(room);
 }
 
-/* The next 16 rows, in the order of addresses, a few lines for each step of 4 columns. */
+/* The next 16 rows, in the order of addresses, a few lines for each step of 8 columns. */
 typedef struct lines_ahead {
   const char *at;
   int64_t row_bytes, row_step, column;
@@ -43,9 +54,9 @@ NORMA_INLINE void prefetch_lines(lines_ahead *a, int lines) {
   }
 }
 
-NORMA_INLINE void quarter_end(double *into, const quad lane[4]) {
-  quad sum = quad_add(quad_add(lane[0], lane[1]), quad_add(lane[2], lane[3]));
-  quad_store(into, quad_add(quad_load(into), sum));
+NORMA_INLINE void quarter_end(double *into, const oct lane[4]) {
+  oct sum = oct_add(oct_add(lane[0], lane[1]), oct_add(lane[2], lane[3]));
+  oct_store(into, oct_add(oct_load(into), sum));
 }
 
 /* (A0 + A1) + (A2 + A3) of each column. */
@@ -60,15 +71,15 @@ NORMA_INLINE void columns_end(const column_sums *s, int64_t columns, double *sum
 
 /* The first 4 i rows of a quarter are in lanes 0 to 3, i times; lanes start at 0, which changes no sum. */
 NORMA_INLINE void moments_quarter(norma_type type, const void *x, int64_t at, int64_t stride, int rows, int64_t wide,
-                                  quad pivot, double *first, double *second) {
-  quad zero = quad_set(0), d_lane[4] = {zero, zero, zero, zero}, s_lane[4] = {zero, zero, zero, zero};
+                                  oct pivot, double *first, double *second) {
+  oct zero = oct_set(0), d_lane[4] = {zero, zero, zero, zero}, s_lane[4] = {zero, zero, zero, zero};
   for (int r = 0; r < rows; r += 4) {
   NORMA_UNROLL(4)
     for (int lane = 0; lane < 4; lane++, at += stride) {
       if (rows < NORMA_QUARTER && r + lane >= rows) break;
-      quad d = quad_sub(wide >= 4 ? load_quad(type, x, at) : load_quad_rest(type, x, at, wide), pivot);
-      d_lane[lane] = quad_add(d_lane[lane], d);
-      s_lane[lane] = quad_add(s_lane[lane], quad_mul(d, d));
+      oct d = oct_sub(wide >= 8 ? load_oct(type, x, at) : load_oct_rest(type, x, at, wide), pivot);
+      d_lane[lane] = oct_add(d_lane[lane], d);
+      s_lane[lane] = oct_add(s_lane[lane], oct_mul(d, d));
     }
   }
   quarter_end(first, d_lane);
@@ -81,13 +92,13 @@ NORMA_INLINE void moments_columns(norma_type type, const void *x, int64_t stride
     int k = (int)(r / NORMA_QUARTER % 4), rows = n - r < NORMA_QUARTER ? (int)(n - r) : NORMA_QUARTER;
     lines_ahead ahead = ahead_of(type, x, (r + NORMA_QUARTER) * stride, stride, columns);
     int64_t c = 0;
-    for (; rows == NORMA_QUARTER && c + 4 <= columns; c += 4) {
-      prefetch_lines(&ahead, type == NORMA_F32 ? 4 : 2);
-      moments_quarter(type, x, r * stride + c, stride, NORMA_QUARTER, 4, quad_load(pivot + c), &s->first[k][c],
+    for (; rows == NORMA_QUARTER && c + 8 <= columns; c += 8) {
+      prefetch_lines(&ahead, type == NORMA_F32 ? 8 : 4);
+      moments_quarter(type, x, r * stride + c, stride, NORMA_QUARTER, 8, oct_load(pivot + c), &s->first[k][c],
                       &s->second[k][c]);
     }
-    for (; c < columns; c += 4)
-      moments_quarter(type, x, r * stride + c, stride, rows, columns - c, quad_load(pivot + c), &s->first[k][c],
+    for (; c < columns; c += 8)
+      moments_quarter(type, x, r * stride + c, stride, rows, columns - c, oct_load(pivot + c), &s->first[k][c],
                       &s->second[k][c]);
   }
 }

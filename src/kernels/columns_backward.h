@@ -42,26 +42,26 @@ NORMA_INLINE void dz_columns(const column_views *v, const norma_slopes *p, int64
 }
 
 NORMA_INLINE void gradients_quarter(const column_views *v, const norma_slopes *p, bool by_row, bool weights,
-                                    int64_t row, int rows, int64_t column, int64_t wide, quad pivot, double *first,
+                                    int64_t row, int rows, int64_t column, int64_t wide, oct pivot, double *first,
                                     double *second) {
-  quad zero = quad_set(0), q_lane[4] = {zero, zero, zero, zero}, x_lane[4] = {zero, zero, zero, zero};
-  quad mean = zero, mean_lo = zero, rstd = zero;
+  oct zero = oct_set(0), q_lane[4] = {zero, zero, zero, zero}, x_lane[4] = {zero, zero, zero, zero};
+  oct mean = zero, mean_lo = zero, rstd = zero;
   int64_t at = row * v->x_stride + column, dy_at = (row - v->dy_first) * v->dy_stride + column;
   int64_t unit = row * p->unit_step;
-  if (!by_row) mean = quad_load(p->mean + column);
-  if (!by_row && weights) mean_lo = quad_load(p->mean_lo + column), rstd = quad_load(p->rstd + column);
+  if (!by_row) mean = oct_load(p->mean + column);
+  if (!by_row && weights) mean_lo = oct_load(p->mean_lo + column), rstd = oct_load(p->rstd + column);
   for (int r = 0; r < rows; r += 4) {
   NORMA_UNROLL(4)
     for (int lane = 0; lane < 4; lane++) {
       if (rows < NORMA_QUARTER && r + lane >= rows) break;
-      quad x = wide >= 4 ? load_quad(v->type, v->x, at) : load_quad_rest(v->type, v->x, at, wide);
-      quad q = wide >= 4 ? load_quad(v->dy_type, v->dy, dy_at) : load_quad_rest(v->dy_type, v->dy, dy_at, wide);
-      if (by_row) mean = quad_set(p->mean[unit]), mean_lo = quad_set(p->mean_lo[unit]), rstd = quad_set(p->rstd[unit]);
-      if (weights) q = quad_mul(q, quad_set(p->weight[(row + r + lane) * p->weight_row] + (float)p->weight_offset));
-      quad d = quad_sub(x, mean);
-      if (by_row || weights) d = quad_mul(quad_sub(d, mean_lo), rstd);
-      q_lane[lane] = quad_add(q_lane[lane], weights ? quad_sub(q, pivot) : q);
-      x_lane[lane] = quad_add(x_lane[lane], quad_mul(q, d));
+      oct x = wide >= 8 ? load_oct(v->type, v->x, at) : load_oct_rest(v->type, v->x, at, wide);
+      oct q = wide >= 8 ? load_oct(v->dy_type, v->dy, dy_at) : load_oct_rest(v->dy_type, v->dy, dy_at, wide);
+      if (by_row) mean = oct_set(p->mean[unit]), mean_lo = oct_set(p->mean_lo[unit]), rstd = oct_set(p->rstd[unit]);
+      if (weights) q = oct_mul(q, oct_set(p->weight[(row + r + lane) * p->weight_row] + (float)p->weight_offset));
+      oct d = oct_sub(x, mean);
+      if (by_row || weights) d = oct_mul(oct_sub(d, mean_lo), rstd);
+      q_lane[lane] = oct_add(q_lane[lane], weights ? oct_sub(q, pivot) : q);
+      x_lane[lane] = oct_add(x_lane[lane], oct_mul(q, d));
       at += v->x_stride;
       dy_at += v->dy_stride;
       unit += p->unit_step;
@@ -76,7 +76,7 @@ NORMA_INLINE void gradients_columns(const column_views *v, const norma_slopes *p
   column_room room;
   for (int64_t r = 0; r < n; r += NORMA_QUARTER) {
     int k = (int)(r / NORMA_QUARTER % 4), rows = n - r < NORMA_QUARTER ? (int)(n - r) : NORMA_QUARTER;
-    int lines = v->type == NORMA_F32 ? 4 : 2;
+    int lines = v->type == NORMA_F32 ? 8 : 4;
     lines_ahead x_ahead = ahead_of(v->type, v->x, (r + NORMA_QUARTER) * v->x_stride, v->x_stride, columns);
     lines_ahead dy_ahead = ahead_of(v->type, v->dy, (r + NORMA_QUARTER) * v->dy_stride, v->dy_stride, columns);
     int64_t c = 0;
@@ -86,14 +86,14 @@ NORMA_INLINE void gradients_columns(const column_views *v, const norma_slopes *p
       here.dy = room.dz, here.dy_type = NORMA_F32, here.dy_stride = NORMA_COLUMNS;
       here.dy_first = r;
     }
-    for (; rows == NORMA_QUARTER && c + 4 <= columns; c += 4) {
+    for (; rows == NORMA_QUARTER && c + 8 <= columns; c += 8) {
       prefetch_lines(&x_ahead, lines);
       prefetch_lines(&dy_ahead, lines);
-      gradients_quarter(&here, p, by_row, weights, r, NORMA_QUARTER, c, 4, quad_load(pivot + c), &s->first[k][c],
+      gradients_quarter(&here, p, by_row, weights, r, NORMA_QUARTER, c, 8, oct_load(pivot + c), &s->first[k][c],
                         &s->second[k][c]);
     }
-    for (; c < columns; c += 4)
-      gradients_quarter(&here, p, by_row, weights, r, rows, c, columns - c, quad_load(pivot + c), &s->first[k][c],
+    for (; c < columns; c += 8)
+      gradients_quarter(&here, p, by_row, weights, r, rows, c, columns - c, oct_load(pivot + c), &s->first[k][c],
                         &s->second[k][c]);
   }
 }

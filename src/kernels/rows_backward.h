@@ -6,11 +6,6 @@
 
 /* ---------------------------------------------------------------------------------------------------- gradients --- */
 
-/* xhat of four elements. */
-NORMA_INLINE quad quad_xhat(quad x, quad mean, quad mean_lo, quad rstd) {
-  return quad_mul(quad_sub(quad_sub(x, mean), mean_lo), rstd);
-}
-
 /* Four of an array of which n are there: in place, or in `room` with zeros behind them. */
 NORMA_INLINE const float *few_floats(const float *from, int64_t n, float *room) {
   if (n >= 4) return from;

@@ -4,7 +4,7 @@
  * without compiler flags. Loops over float32 blocks need no wrappers: they have constant lengths and no order of their
  * own, and compilers turn them into the vectors of the target.
  *
- * A quad is four float64; `wide` is as many float32 as a register has, NORMA_WIDE of them, a divisor of 16.
+ * A quad is four float64, an oct eight of them, in one register where there is one; `wide` is as many float32 as a register has, NORMA_WIDE of them, a divisor of 16.
  *
  *     wide_bad    collects, in `bad`, whether any of v is NaN or Inf; wide_is_bad tells
  *     quad_sums   {a, b, c, d} -> {sum a, sum b, sum c, sum d}, each as (l0 + l1) + (l2 + l3)
@@ -246,6 +246,35 @@ NORMA_INLINE wide wide_sub(wide a, wide b) { return a - b; }
 NORMA_INLINE wide wide_mul(wide a, wide b) { return a * b; }
 NORMA_INLINE wide wide_bad(wide bad, wide v) { return bad + (v - v); }
 NORMA_INLINE bool wide_is_bad(wide bad) { return bad != bad; }
+#endif
+
+#if defined(NORMA_ISA_AVX512)
+typedef __m512d oct;
+NORMA_INLINE oct oct_set(double v) { return _mm512_set1_pd(v); }
+NORMA_INLINE oct oct_load(const double *p) { return _mm512_loadu_pd(p); }
+NORMA_INLINE void oct_store(double *p, oct a) { _mm512_storeu_pd(p, a); }
+NORMA_INLINE oct oct_floats(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+NORMA_INLINE oct oct_add(oct a, oct b) { return _mm512_add_pd(a, b); }
+NORMA_INLINE oct oct_sub(oct a, oct b) { return _mm512_sub_pd(a, b); }
+NORMA_INLINE oct oct_mul(oct a, oct b) { return _mm512_mul_pd(a, b); }
+NORMA_INLINE quad oct_low(oct a) { return _mm512_castpd512_pd256(a); }
+NORMA_INLINE quad oct_high(oct a) { return _mm512_extractf64x4_pd(a, 1); }
+#else
+typedef struct oct {
+  quad low, high;
+} oct;
+NORMA_INLINE oct oct_set(double v) { return (oct){quad_set(v), quad_set(v)}; }
+NORMA_INLINE oct oct_load(const double *p) { return (oct){quad_load(p), quad_load(p + 4)}; }
+NORMA_INLINE void oct_store(double *p, oct a) {
+  quad_store(p, a.low);
+  quad_store(p + 4, a.high);
+}
+NORMA_INLINE oct oct_floats(const float *p) { return (oct){quad_floats(p), quad_floats(p + 4)}; }
+NORMA_INLINE oct oct_add(oct a, oct b) { return (oct){quad_add(a.low, b.low), quad_add(a.high, b.high)}; }
+NORMA_INLINE oct oct_sub(oct a, oct b) { return (oct){quad_sub(a.low, b.low), quad_sub(a.high, b.high)}; }
+NORMA_INLINE oct oct_mul(oct a, oct b) { return (oct){quad_mul(a.low, b.low), quad_mul(a.high, b.high)}; }
+NORMA_INLINE quad oct_low(oct a) { return a.low; }
+NORMA_INLINE quad oct_high(oct a) { return a.high; }
 #endif
 
 #if !defined(NORMA_ISA_AVX2) && !defined(NORMA_ISA_AVX512)

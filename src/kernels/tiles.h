@@ -13,7 +13,7 @@ typedef struct tile_lanes {
 /* Rows of one lane: the elements of a group, and what their unit is. */
 typedef struct lane_rows {
   const float *x[4], *dy[4];
-  quad mean[4], mean_lo[4], rstd[4], pivot[4];
+  oct mean[4], mean_lo[4], rstd[4], pivot[4];
   group_sums sums[4];
 } lane_rows;
 
@@ -25,33 +25,36 @@ NORMA_INLINE void group_clear(group_sums *g) {
 /* Four positions of a lane's rows from `at` on, 16 columns; the first n columns of the group are there. */
 NORMA_INLINE void lane_quarter(lane_rows *l, int count, const double *gamma, int at, int n, double *first,
                                double *second) {
-  quad column_first[4], column_second[4];
-  for (int i = 0; i < 4; i++) column_first[i] = column_second[i] = quad_set(0);
+  oct column_first[2], column_second[2];
+  for (int i = 0; i < 2; i++) column_first[i] = column_second[i] = oct_set(0);
   NORMA_UNROLL(4)
   for (int j = 0; j < count; j++) {
-    const quad mean = l->mean[j], mean_lo = l->mean_lo[j], rstd = l->rstd[j], pivot = l->pivot[j];
-    quad row_first = quad_set(0), row_second = row_first;
-  NORMA_UNROLL(4)
-    for (int i = 0; i < 4; i++) {
-      int c = at + 4 * i;
-      quad dy = quad_floats(l->dy[j] + c), q = quad_mul(dy, quad_load(gamma + c));
-      quad xhat = quad_xhat(quad_floats(l->x[j] + c), mean, mean_lo, rstd);
-      quad q_xhat = quad_mul(q, xhat), about = quad_sub(q, pivot);
-      if (n < NORMA_GROUP && c + 4 > n) {
-        int there = c < n ? n - c : 0;
-        q_xhat = quad_first(q_xhat, there), about = quad_first(about, there);
+    const oct mean = l->mean[j], mean_lo = l->mean_lo[j], rstd = l->rstd[j], pivot = l->pivot[j];
+    two_sums row = {quad_set(0), quad_set(0)};
+  NORMA_UNROLL(2)
+    for (int i = 0; i < 2; i++) {
+      int c = at + 8 * i;
+      oct dy = oct_floats(l->dy[j] + c), q = oct_mul(dy, oct_load(gamma + c));
+      oct xhat = oct_mul(oct_sub(oct_sub(oct_floats(l->x[j] + c), mean), mean_lo), rstd);
+      oct about = oct_sub(q, pivot), q_xhat = oct_mul(q, xhat);
+      quad first_low = oct_low(about), first_high = oct_high(about);
+      quad second_low = oct_low(q_xhat), second_high = oct_high(q_xhat);
+      if (n < NORMA_GROUP && c + 8 > n) {
+        int low = c >= n ? 0 : n - c < 4 ? n - c : 4, high = c + 4 >= n ? 0 : n - c < 8 ? n - c - 4 : 4;
+        first_low = quad_first(first_low, low), second_low = quad_first(second_low, low);
+        first_high = quad_first(first_high, high), second_high = quad_first(second_high, high);
       }
-      row_first = i ? quad_add(row_first, about) : about;
-      row_second = i ? quad_add(row_second, q_xhat) : q_xhat;
-      column_first[i] = quad_add(column_first[i], dy);
-      column_second[i] = quad_add(column_second[i], quad_mul(dy, xhat));
+      lanes_put(&row, 8 * i, first_low, second_low);
+      lanes_put(&row, 8 * i + 4, first_high, second_high);
+      column_first[i] = oct_add(column_first[i], dy);
+      column_second[i] = oct_add(column_second[i], oct_mul(dy, xhat));
     }
-    l->sums[j].first[at / NORMA_QUARTER] = row_first;
-    l->sums[j].second[at / NORMA_QUARTER] = row_second;
+    l->sums[j].first[at / NORMA_QUARTER] = row.first;
+    l->sums[j].second[at / NORMA_QUARTER] = row.second;
   }
-  for (int i = 0; i < 4; i++) {
-    quad_store(first + at + 4 * i, column_first[i]);
-    quad_store(second + at + 4 * i, column_second[i]);
+  for (int i = 0; i < 2; i++) {
+    oct_store(first + at + 8 * i, column_first[i]);
+    oct_store(second + at + 8 * i, column_second[i]);
   }
 }
 
@@ -75,8 +78,8 @@ NORMA_INLINE void tile_group(norma_type type, const norma_tile *tile, int rows, 
         if (tile->keeps) memcpy(tile->dz[r] + at, dz[j], (size_t)n * sizeof dz[j][0]);
       }
       if (tile->dy_ahead) prefetch_group(type, tile->dy[r], at + tile->dy_ahead);
-      l.mean[j] = quad_set(tile->mean[r]), l.mean_lo[j] = quad_set(tile->mean_lo[r]);
-      l.rstd[j] = quad_set(tile->rstd[r]), l.pivot[j] = quad_set(tile->pivot[r]);
+      l.mean[j] = oct_set(tile->mean[r]), l.mean_lo[j] = oct_set(tile->mean_lo[r]);
+      l.rstd[j] = oct_set(tile->rstd[r]), l.pivot[j] = oct_set(tile->pivot[r]);
       if (n < NORMA_GROUP) group_clear(&l.sums[j]);
     }
     for (int c = 0; c < n; c += NORMA_QUARTER)

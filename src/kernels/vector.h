@@ -117,7 +117,8 @@ typedef struct norma_kernels {
                    norma_ahead *ahead);
   /* The same sums for `columns` neighbouring columns of n rows, `stride` elements apart: sum[0..columns) and
    * sum[columns..2 columns). Gradients: by_row: mean, mean_lo and rstd belong to rows, unit_step apart, not to columns,
-   * and the second sum is one of dy * xhat. At most NORMA_COLUMNS at a time; arrays per column have room for a multiple of 4. */
+   * and the second sum is one of dy * xhat. At most NORMA_COLUMNS at a time; arrays per column have room for a multiple
+   * of 8. */
   void (*column_moments)(norma_type type, const void *x, int64_t stride, int64_t n, int64_t columns,
                          const double *pivot, double *sum);
   void (*column_gradients)(norma_type type, const norma_slopes *slopes, bool by_row, const void *x, int64_t x_stride,
