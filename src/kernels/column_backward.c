@@ -89,8 +89,10 @@ static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece
     s.unit_step = p->row_doubles;
     for (int64_t r = 0; r < rows; r++) memcpy(&z.unit[r], unit + r * p->row_doubles, sizeof z.unit[r]);
   }
+  int64_t units[NORMA_COLUMNS];
+  if (!p->by_row) norma_column_units(&p->plan, plane, first, n, units);
   for (int64_t c = 0; c < n && !p->by_row; c++) {
-    z.unit[c] = p->saved[norma_column_unit(&p->plan, plane, first + c)];
+    z.unit[c] = p->saved[units[c]];
     mean[c] = z.unit[c].mean, mean_lo[c] = z.unit[c].mean_lo, rstd[c] = z.unit[c].rstd;
     if (p->varies) pivot[c] = pivot_of(p, plane, (first + c) / p->plan.middle * p->plan.middle);
   }
@@ -152,31 +154,49 @@ static void sum_all(pass *p) {
     norma_parallel(plan->call->threads, runs * plan->width, 64, runs * plan->width * 64, join_pieces, p);
 }
 
-/* Sums over the runs of a column (or the middle ones of a unit); where they are a unit's, the weight comes in here. */
-static norma_partial sum_runs(const pass *p, int64_t plane, int64_t column, bool weigh, double pivot) {
-  norma_partial total = {0}, sample = {0};
+/* Sums over the runs of n columns (or over the middle ones of n units) from `column` on, n <= NORMA_CHAINS; where they
+ * are a unit's, `pivot` is not NULL and the weight comes in here. */
+static void sum_runs(const pass *p, int64_t plane, int64_t column, int64_t n, const double *pivot,
+                     norma_partial_sums *total) {
+  norma_partial_sums sample[NORMA_CHAINS];
+  int64_t middle = p->plan.middle;
+  memset(sample, 0, sizeof sample);
+  memset(total, 0, (size_t)n * sizeof *total);
   for (int64_t o = 0; o < p->plan.outer_count; o++) {
-    for (int64_t m = 0; m < p->plan.middle; m++) {
+    for (int64_t m = 0; m < middle; m++) {
       const norma_partial_sums *at = piece_at(p, plane, o, 0, column + m);
-      norma_partial run = {.first = at->first, .second = at->second};
-      if (weigh) norma_weigh_run(&run, weight_at(p, plane, o, 0, column + m), (double)p->plan.rows, 0, pivot);
-      norma_partial_join(&sample, &run);
+      for (int64_t i = 0; i < n; i++) {
+        norma_partial run = {.first = at[i * middle].first, .second = at[i * middle].second};
+        if (pivot)
+          norma_weigh_run(&run, weight_at(p, plane, o, 0, column + m + i * middle), (double)p->plan.rows, 0, pivot[i]);
+        norma_sum_add(&sample[i].first, run.first);
+        norma_sum_add(&sample[i].second, run.second);
+      }
     }
     if ((o + 1) % p->plan.outer_middle) continue;
-    norma_partial_join(&total, &sample);
-    sample = (norma_partial){0};
+    for (int64_t i = 0; i < n; i++) {
+      norma_sum_add(&total[i].first, sample[i].first);
+      norma_sum_add(&total[i].second, sample[i].second);
+    }
+    memset(sample, 0, sizeof sample);
   }
-  return total;
 }
 
 static void unit_means(void *context, int64_t begin, int64_t end) {
   const pass *p = context;
-  int64_t per_plane = p->plan.width / p->plan.middle;
-  for (int64_t u = begin; u < end; u++) {
-    int64_t plane = u / per_plane, column = u % per_plane * p->plan.middle;
-    double pivot = pivot_of(p, plane, column);
-    norma_partial total = sum_runs(p, plane, column, !p->varies, pivot);
-    p->means[norma_column_unit(&p->plan, plane, column)] = norma_unit_means(p->plan.call, pivot, &total);
+  int64_t per_plane = p->plan.width / p->plan.middle, n;
+  for (int64_t u = begin; u < end; u += n) {
+    int64_t plane = u / per_plane, first = u % per_plane * p->plan.middle;
+    double pivot[NORMA_CHAINS];
+    norma_partial_sums total[NORMA_CHAINS];
+    n = norma_smaller(norma_smaller(end - u, NORMA_CHAINS), per_plane - u % per_plane);
+    for (int64_t i = 0; i < n; i++) pivot[i] = pivot_of(p, plane, first + i * p->plan.middle);
+    sum_runs(p, plane, first, n, p->varies ? NULL : pivot, total);
+    for (int64_t i = 0; i < n; i++) {
+      norma_partial sums = {.first = total[i].first, .second = total[i].second};
+      int64_t unit = norma_column_unit(&p->plan, plane, first + i * p->plan.middle);
+      p->means[unit] = norma_unit_means(p->plan.call, pivot[i], &sums);
+    }
   }
 }
 
@@ -188,11 +208,12 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
   const pass *p = context;
   float q_hi[NORMA_TILE], q_lo[NORMA_TILE], q_xhat[NORMA_TILE];
   norma_pair means[NORMA_TILE];
+  int64_t units[NORMA_TILE];
   column_z z;
+  norma_column_units(&p->plan, plane, column, n, units);
   for (int64_t c = 0; c < n; c++) {
-    int64_t unit = norma_column_unit(&p->plan, plane, column + c);
-    z.unit[c] = p->saved[unit];
-    if (p->means) means[c] = p->means[unit];
+    z.unit[c] = p->saved[units[c]];
+    if (p->means) means[c] = p->means[units[c]];
     norma_coefs_set(&z.unit[c], &z.hi[c], &z.lo[c], &z.rstd[c]);
     norma_dx_means_set(&z.unit[c], p->means ? &means[c] : NULL, &q_hi[c], &q_lo[c], &q_xhat[c]);
   }
@@ -241,10 +262,12 @@ static void params_from_columns(void *context, int64_t begin, int64_t end) {
     double dweight[NORMA_COLUMNS], dbias[NORMA_COLUMNS];
     int64_t plane = i / blocks, first = i % blocks * NORMA_COLUMNS;
     int64_t n = norma_smaller(p->plan.width - first, NORMA_COLUMNS);
+    norma_partial_sums total[NORMA_CHAINS];
     for (int64_t c = 0; c < n; c++) {
-      norma_partial total = sum_runs(p, plane, first + c, false, 0);
-      dweight[c] = total.second.hi + total.second.lo;
-      dbias[c] = total.first.hi + total.first.lo;
+      const norma_partial_sums *sums = &total[c % NORMA_CHAINS];
+      if (c % NORMA_CHAINS == 0) sum_runs(p, plane, first + c, norma_smaller(n - c, NORMA_CHAINS), NULL, total);
+      dweight[c] = sums->second.hi + sums->second.lo;
+      dbias[c] = sums->first.hi + sums->first.lo;
     }
     if (call->dweight.data)
       norma_walk_scatter(&p->dweight_columns, norma_walk_offset(&p->dweight_planes, plane), first, n, dweight);

@@ -3,6 +3,7 @@
 #include "column_plan.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct pass {
   norma_column_plan plan;
@@ -17,8 +18,21 @@ typedef struct pass {
 
 /* ------------------------------------------------------------------------------------------------------ moments --- */
 
-static double value_at(const pass *p, const char *x, int64_t row, int64_t column) {
-  return norma_load_one(p->plan.call->type, x, row * p->x.row_stride + column, 0);
+/* The pivots of n rows, the middle one of three values each. */
+static void choose_pivots(const pass *p, const char *x, int64_t n, int64_t columns, double *pivot) {
+  norma_type type = p->plan.call->type;
+  int64_t middle = (n - 1) / 2 * p->x.row_stride, last = (n - 1) * p->x.row_stride;
+  if (p->plan.call->layer->rms) {
+    memset(pivot, 0, (size_t)columns * sizeof *pivot);
+  } else if (type == NORMA_F32) {
+    const float *a = (const float *)x, *b = a + middle, *c = a + last;
+    for (int64_t i = 0; i < columns; i++) pivot[i] = norma_middle_of(a[i], b[i], c[i]);
+  } else {
+    for (int64_t i = 0; i < columns; i++)
+      pivot[i] = norma_middle_of(norma_load_one(type, x, i, 0), norma_load_one(type, x, middle + i, 0),
+                                 norma_load_one(type, x, last + i, 0));
+  }
+  for (int64_t i = columns; i % 8; i++) pivot[i] = 0;
 }
 
 /* Columns whose pivot lies far from their mean, about one in thirty of random data, are summed once more about the
@@ -43,10 +57,7 @@ static void measure_stretch(const pass *p, const char *x, int64_t n, int64_t col
   const norma_call *call = p->plan.call;
   double pivot[NORMA_COLUMNS], sum[2 * NORMA_COLUMNS];
   bool rms = call->layer->rms;
-  for (int64_t c = 0; c < columns; c++)
-    pivot[c] =
-        rms ? 0 : norma_middle_of(value_at(p, x, 0, c), value_at(p, x, (n - 1) / 2, c), value_at(p, x, n - 1, c));
-  for (int64_t c = columns; c % 8; c++) pivot[c] = 0;
+  choose_pivots(p, x, n, columns, pivot);
   p->plan.kernels->column_moments(call->type, x, p->x.row_stride, n, columns, pivot, sum);
   for (int64_t c = 0; c < columns; c++) into[c] = norma_moments_about(pivot[c], rms ? 0 : sum[c], sum[columns + c], n);
   for (int64_t c = 0; c < columns && !rms; c += 8)
@@ -71,8 +82,10 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
   const norma_call *call = p->plan.call;
   float hi[NORMA_TILE], lo[NORMA_TILE], rstd[NORMA_TILE];
   norma_saved saved[NORMA_TILE];
+  int64_t units[NORMA_TILE];
+  norma_column_units(&p->plan, plane, column, n, units);
   for (int64_t c = 0; c < n; c++) {
-    saved[c] = p->saved[norma_column_unit(&p->plan, plane, column + c)];
+    saved[c] = p->saved[units[c]];
     norma_coefs_set(&saved[c], &hi[c], &lo[c], &rstd[c]);
   }
   norma_coefs coefs = norma_coefs_make(call, hi, lo, rstd, saved);
@@ -132,24 +145,37 @@ static void measure_items(void *context, int64_t begin, int64_t end) {
   }
 }
 
+/* n units of a plane, whose first column is `column`. */
+static void merge_some(const pass *p, int64_t plane, int64_t column, int64_t n) {
+  norma_moments total[NORMA_CHAINS], sample[NORMA_CHAINS];
+  int64_t middle = p->plan.middle;
+  for (int64_t i = 0; i < n; i++) total[i] = sample[i] = (norma_moments){0};
+  for (int64_t o = 0; o < p->plan.outer_count; o++) {
+    for (int64_t m = 0; m < middle; m++) {
+      const norma_moments *first = partial_at(p, plane, o, 0, column + m);
+      for (int64_t i = 0; i < n; i++) {
+        norma_moments run = first[i * middle];
+        for (int64_t s = 1; s < p->plan.pieces_of_run; s++)
+          norma_moments_join(&run, &first[i * middle + s * p->plan.width]);
+        norma_moments_join(&sample[i], &run);
+      }
+    }
+    if ((o + 1) % p->plan.outer_middle) continue;
+    for (int64_t i = 0; i < n; i++) {
+      norma_moments_join(&total[i], &sample[i]);
+      sample[i] = (norma_moments){0};
+    }
+  }
+  for (int64_t i = 0; i < n; i++)
+    norma_finish_unit(&p->outputs, norma_column_unit(&p->plan, plane, column + i * middle), &total[i]);
+}
+
 static void merge_units(void *context, int64_t begin, int64_t end) {
   const pass *p = context;
-  int64_t per_plane = p->plan.width / p->plan.middle;
-  for (int64_t u = begin; u < end; u++) {
-    int64_t plane = u / per_plane, column = u % per_plane * p->plan.middle;
-    norma_moments total = {0}, sample = {0};
-    for (int64_t o = 0; o < p->plan.outer_count; o++) {
-      for (int64_t m = 0; m < p->plan.middle; m++) {
-        norma_moments run = {0};
-        for (int64_t s = 0; s < p->plan.pieces_of_run; s++)
-          norma_moments_join(&run, partial_at(p, plane, o, s, column + m));
-        norma_moments_join(&sample, &run);
-      }
-      if ((o + 1) % p->plan.outer_middle) continue;
-      norma_moments_join(&total, &sample);
-      sample = (norma_moments){0};
-    }
-    norma_finish_unit(&p->outputs, norma_column_unit(&p->plan, plane, column), &total);
+  int64_t per_plane = p->plan.width / p->plan.middle, n;
+  for (int64_t u = begin; u < end; u += n) {
+    n = norma_smaller(norma_smaller(end - u, NORMA_CHAINS), per_plane - u % per_plane);
+    merge_some(p, u / per_plane, u % per_plane * p->plan.middle, n);
   }
 }
 
@@ -204,7 +230,8 @@ bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_mome
   } else {
     int64_t items = plan->plane_count * plan->outer_count * plan->pieces_of_run;
     norma_parallel(call->threads, items, 1, bytes / 2, measure_items, &p);
-    norma_parallel(call->threads, norma_layer_units(call->layer), 64, 0, merge_units, &p);
+    norma_parallel(call->threads, norma_layer_units(call->layer), 64,
+                   items * plan->width * (int64_t)sizeof(norma_moments), merge_units, &p);
   }
   if (call->y.data) norma_column_write_all(plan, write_rows, &p, p.stream, bytes);
   return true;

@@ -87,6 +87,17 @@ int64_t norma_column_unit(const norma_column_plan *p, int64_t plane, int64_t col
   return norma_walk_offset(&p->unit_planes, plane) + norma_walk_offset(&p->unit_columns, column);
 }
 
+void norma_column_units(const norma_column_plan *p, int64_t plane, int64_t column, int64_t n, int64_t *units) {
+  const norma_walk *w = &p->unit_columns;
+  int64_t base = norma_walk_offset(&p->unit_planes, plane);
+  int64_t length = w->count ? w->length[w->count - 1] : n, stride = w->count ? w->stride[w->count - 1] : 0;
+  if (w->count == 1) length = column + n;
+  for (int64_t c = 0; c < n;) {
+    int64_t first = base + norma_walk_offset(w, column + c), end = norma_smaller(n, c + length - (column + c) % length);
+    for (int64_t i = 0; c < end; c++, i++) units[c] = first + i * stride;
+  }
+}
+
 /* ------------------------------------------------------------------------------------------------ row after row --- */
 
 /* Bytes of a chunk of rows: enough to amortize the coefficients that are made for each. */

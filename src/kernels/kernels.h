@@ -64,7 +64,11 @@ typedef struct norma_walk {
 void norma_walk_init(norma_walk *walk, const norma_layer *layer, const norma_axes *axes, const norma_operand *operand);
 norma_walk norma_walk_make(const norma_layer *layer, const norma_axes *axes, const norma_operand *operand);
 /* Elements from the operand's start to a position. */
-int64_t norma_walk_offset(const norma_walk *walk, int64_t position);
+int64_t norma_walk_locate(const norma_walk *walk, int64_t position);
+static inline int64_t norma_walk_offset(const norma_walk *walk, int64_t position) {
+  if (walk->count > 1) return norma_walk_locate(walk, position);
+  return walk->count == 1 ? position * walk->stride[0] : 0; /* each short run asks several times */
+}
 /* Positions first .. first + n - 1, shifted by `offset` elements, to or from n doubles. */
 void norma_walk_gather(const norma_walk *walk, int64_t offset, int64_t first, int64_t n, double *to);
 void norma_walk_scatter(const norma_walk *walk, int64_t offset, int64_t first, int64_t n, const double *from);

@@ -3,6 +3,7 @@
 #include "vector.h"
 
 #include <math.h>
+#include <string.h>
 
 bool norma_weight_varies(const norma_call *call) {
   norma_axes run = norma_reduction_make(call->layer, NORMA_UNITS).run;
@@ -88,22 +89,39 @@ typedef struct job {
   norma_walk dweight, dbias;
 } job;
 
-static void sum_params(void *context, int64_t begin, int64_t end) {
-  const job *j = context;
-  for (int64_t param = begin; param < end; param++) {
-    norma_partial total = {0};
-    for (int64_t o = 0; o < j->outer; o++) {
-      norma_partial sample = {0};
-      for (int64_t m = 0; m < j->middle; m++) {
-        const norma_partial_sums *run = run_at(&j->runs, param, o, m);
-        norma_partial_join(&sample, &(norma_partial){.first = run->first, .second = run->second});
-      }
-      norma_partial_join(&total, &sample);
+/* Some parameters at once: each is a chain of additions, and a processor follows several. */
+enum { CHAINS = 16 };
+
+static void join_sums(norma_partial_sums *into, const norma_partial_sums *other) {
+  norma_sum_add(&into->first, other->first);
+  norma_sum_add(&into->second, other->second);
+}
+
+static void sum_some(const job *j, int64_t param, int64_t n) {
+  norma_partial_sums total[CHAINS], sample[CHAINS];
+  double dweight[CHAINS], dbias[CHAINS];
+  int64_t at[CHAINS];
+  memset(total, 0, sizeof total);
+  for (int64_t i = 0; i < n; i++) at[i] = norma_walk_offset(&j->runs.kept, param + i);
+  for (int64_t o = 0; o < j->outer; o++) {
+    memset(sample, 0, sizeof sample);
+    for (int64_t m = 0; m < j->middle; m++) {
+      int64_t beside = norma_walk_offset(&j->runs.outer, o) + norma_walk_offset(&j->runs.middle, m);
+      for (int64_t i = 0; i < n; i++) join_sums(&sample[i], j->runs.at + (at[i] + beside) / DOUBLES);
     }
-    double dweight = total.second.hi + total.second.lo, dbias = total.first.hi + total.first.lo;
-    if (j->dweight.data) norma_walk_scatter(&j->dweight, 0, param, 1, &dweight);
-    if (j->dbias.data) norma_walk_scatter(&j->dbias, 0, param, 1, &dbias);
+    for (int64_t i = 0; i < n; i++) join_sums(&total[i], &sample[i]);
   }
+  for (int64_t i = 0; i < n; i++) {
+    dweight[i] = total[i].second.hi + total[i].second.lo;
+    dbias[i] = total[i].first.hi + total[i].first.lo;
+  }
+  if (j->dweight.data) norma_walk_scatter(&j->dweight, 0, param, n, dweight);
+  if (j->dbias.data) norma_walk_scatter(&j->dbias, 0, param, n, dbias);
+}
+
+static void sum_params(void *context, int64_t begin, int64_t end) {
+  for (int64_t param = begin; param < end; param += CHAINS)
+    sum_some(context, param, end - param < CHAINS ? end - param : CHAINS);
 }
 
 void norma_params_from_runs(const norma_call *call, const norma_run_sums *runs) {

@@ -9,15 +9,6 @@ bool norma_is_single(const norma_call *call) {
   return call->type != NORMA_F64 && call->alpha == 1 && call->param_scale == 1 && call->weight.type != NORMA_F64;
 }
 
-/* Within this range no product of float32 loses more than the bound allows, and a unit's deviations, which are at most
- * sqrt(m) standard deviations, do not overflow (or give a result that is not finite, which is found). */
-void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd) {
-  bool fits = saved->scale == 1 && (saved->rstd == 0 || (saved->rstd >= 0x1p-110 && saved->rstd <= 0x1p98));
-  *hi = (float)saved->mean;
-  *lo = (float)((saved->mean - (double)*hi) + saved->mean_lo);
-  *rstd = fits ? (float)saved->rstd : NAN;
-}
-
 static double exact_z(const norma_saved *s, float x, float weight, float bias, float after) {
   double xhat = (((double)x * s->scale - s->mean) - s->mean_lo) * s->rstd;
   return (xhat * (double)weight + (double)bias) + (double)after;
@@ -44,13 +35,6 @@ void norma_forward_exact(const norma_coefs *c, int64_t first, const float *x, co
 }
 
 /* ----------------------------------------------------------------------------------------------------------- dx --- */
-
-void norma_dx_means_set(const norma_saved *saved, const norma_pair *means, float *q_hi, float *q_lo, float *q_xhat) {
-  double q = means ? means->q * saved->rstd : 0;
-  *q_hi = (float)q;
-  *q_lo = (float)(q - (double)*q_hi);
-  *q_xhat = means ? (float)(means->q_xhat * saved->rstd) : 0;
-}
 
 norma_dx norma_dx_make(const norma_saved *saved, const norma_pair *means, int units, norma_dx_block *b) {
   for (int i = 0; i < units; i++) {

@@ -6,6 +6,8 @@
 
 #include "kernels.h"
 
+#include <math.h>
+
 /* Elements that a loop of a row handles at once: four quarters, one for each accumulator of the tree. */
 enum { NORMA_GROUP = 64 };
 /* Units that are taken together, at most. */
@@ -139,15 +141,28 @@ void norma_forward_exact(const norma_coefs *coefs, int64_t first, const float *x
 /* The same of dx. */
 void norma_backward_exact(const norma_slopes *slopes, int64_t first, const float *x, const float *dy,
                           const float *dsum, float *dx, int64_t n);
-/* Makes the float32 view of a unit; `rstd` is NaN where its range would not do. */
-void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd);
+/* Makes the float32 view of a unit; `rstd` is NaN where its range would not do. Within it no product of float32 loses
+ * more than the bound allows, and a unit's deviations, which are at most sqrt(m) standard deviations, do not overflow
+ * (or give a result that is not finite, which is found). */
+static inline void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd) {
+  bool fits = saved->scale == 1 && (saved->rstd == 0 || (saved->rstd >= 0x1p-110 && saved->rstd <= 0x1p98));
+  *hi = (float)saved->mean;
+  *lo = (float)((saved->mean - (double)*hi) + saved->mean_lo);
+  *rstd = fits ? (float)saved->rstd : NAN;
+}
 
 /* The float32 view of up to NORMA_BLOCK_UNITS units for dx; means NULL: statistics are given. */
 typedef struct norma_dx_block {
   float hi[NORMA_BLOCK_UNITS], lo[NORMA_BLOCK_UNITS], rstd[NORMA_BLOCK_UNITS];
   float q_hi[NORMA_BLOCK_UNITS], q_lo[NORMA_BLOCK_UNITS], q_xhat[NORMA_BLOCK_UNITS];
 } norma_dx_block;
-void norma_dx_means_set(const norma_saved *saved, const norma_pair *means, float *q_hi, float *q_lo, float *q_xhat);
+static inline void norma_dx_means_set(const norma_saved *saved, const norma_pair *means, float *q_hi, float *q_lo,
+                                      float *q_xhat) {
+  double q = means ? means->q * saved->rstd : 0;
+  *q_hi = (float)q;
+  *q_lo = (float)(q - (double)*q_hi);
+  *q_xhat = means ? (float)(means->q_xhat * saved->rstd) : 0;
+}
 norma_dx norma_dx_make(const norma_saved *saved, const norma_pair *means, int units, norma_dx_block *block);
 
 /* ------------------------------------------------------------------------------------ sums of the backward pass --- */

@@ -95,7 +95,7 @@ static int64_t locate(const norma_walk *walk, int64_t position, int64_t index[])
   return offset;
 }
 
-int64_t norma_walk_offset(const norma_walk *walk, int64_t position) {
+int64_t norma_walk_locate(const norma_walk *walk, int64_t position) {
   int64_t index[NORMA_MAX_AXES];
   return locate(walk, position, index);
 }
