@@ -108,5 +108,6 @@ class Torch:
             t.requires_grad_()
         outputs = layer(*inputs)
         outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+        dy = torch.empty_like(outputs[0]).copy_(dy)  # in the format of y, as the next layer's gradient is
         gradients = [dy] if len(outputs) == 1 else [dy, self.tensor(problem)]
         return lambda: torch.autograd.grad(outputs, wanted, gradients, retain_graph=True)

@@ -52,7 +52,7 @@
  *     float64  |y - y*| <= 1e-14 (|gamma xhat| + |beta| + |gamma|) + 1e-305
  *     float16, bfloat16: the float32 result rounded once
  *     activations: 1.13 times the bound of z, and 3 * 2^-24 (|act(z)| + min(|z|, 1)) + 1e-36, float64 with 2^-53
- *     gradients: 1e-5 of the tensor's largest gradient + 1e-7 (dx: 1e-6) of its largest term (float64: 1e-12 of both,
+ *     gradients: 1e-5 of the tensor's largest gradient + 1e-7 (dx: 2e-6) of its largest term (float64: 1e-12 of both,
  *     where no product dy * gamma or rstd * q leaves 1e-290 .. 1e290; docs/accuracy.md section 5 has the limits,
  *     section 1 what an activation adds)
  *     The bits of a result depend on the values, the logical shape and the layer alone: not on the number of threads,

@@ -238,7 +238,7 @@ static real input_gradients(const norma_call *call, unit *units, const norma_ref
     if (out->dx_bound) out->dx_bound[i] = call->activation ? (double)(u->rstd * doubt_dx) : 0;
     if (out->dafter) out->dafter[i] = (double)dy;
     if (out->dafter_bound) out->dafter_bound[i] = (double)doubt;
-    largest = larger(larger(largest, dsum), 1e-38L * dy);
+    largest = larger(larger(largest, dsum), u->rstd * 1e-39L);
     largest = larger(larger(larger(largest, u->rstd * q), u->rstd * mean_q), u->rstd * along);
   }
   return largest;
@@ -259,7 +259,7 @@ static void backward(const norma_call *call, unit *units, param_sums *sums, cons
   put_gradient_bounds(type, out->dbias, out->dbias_bound, params, largest[1], 1e-7L);
   poison(units, norma_layer_units(call->layer));
   real largest_dx = input_gradients(call, units, out);
-  put_gradient_bounds(call->type, out->dx, out->dx_bound, elements, largest_dx, 1e-6L);
+  put_gradient_bounds(call->type, out->dx, out->dx_bound, elements, largest_dx, 2e-6L);
   put_gradient_bounds(call->type, out->dafter, out->dafter_bound, elements, largest[1], 1e-7L);
 }
 

@@ -176,7 +176,7 @@ def backward(layer: Layer, dy: Array, x: Array, weight: Array | None) -> list[tu
     for product in [grad * xhat] if layer.rms else [grad * xhat, grad]:
         results.append((product.sum(axes).reshape(layer.param), np.abs(product).max()))
     assert count > 0
-    share, parts = (1e-12, (1e-12,) * 3) if x.dtype == np.float64 else (1e-5, (1e-6, 1e-7, 1e-7))
+    share, parts = (1e-12, (1e-12,) * 3) if x.dtype == np.float64 else (1e-5, (2e-6, 1e-7, 1e-7))
     return [
         (exact, np.full(exact.shape, share * np.abs(exact).max() + part * term))
         for (exact, term), part in zip(results, parts, strict=False)

@@ -1,6 +1,7 @@
 #include "kernels.h"
 
 #include "counters.h"
+#include "format.h"
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/Functions.h>
@@ -63,9 +64,6 @@ const int64_t *given_strides(const Spec &spec) {
 unsigned flags_of(const Spec &spec, const Ragged *ragged) {
   return (spec.eps == 0 ? NORMA_EPS_ZERO : 0) | (ragged && ragged->refuse_single ? NORMA_REFUSE_SINGLE : 0);
 }
-
-// The core's vector path needs tensors that agree in their order of dimensions.
-Tensor in_format(const Tensor &t, at::MemoryFormat format) { return t.contiguous(format); }
 
 bool accept(norma_status status, const norma_error &error, const Params &params, const Ragged *ragged) {
   if (status == NORMA_OK) return true;

@@ -215,7 +215,7 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
     z.unit[c] = p->saved[units[c]];
     if (p->means) means[c] = p->means[units[c]];
     norma_coefs_set(&z.unit[c], &z.hi[c], &z.lo[c], &z.rstd[c]);
-    norma_dx_means_set(&z.unit[c], p->means ? &means[c] : NULL, &q_hi[c], &q_lo[c], &q_xhat[c]);
+    norma_dx_means_set(&z.unit[c], z.rstd[c], p->means ? &means[c] : NULL, &q_hi[c], &q_lo[c], &q_xhat[c]);
   }
   norma_slopes s = {.unit_step = 1};
   s.dx = (norma_dx){z.hi, z.lo, z.rstd, q_hi, q_lo, q_xhat, z.unit, p->means ? means : NULL};

@@ -56,7 +56,8 @@ void norma_load(norma_type type, const void *from, int64_t stride, double *to, i
   switch (type) {
     case NORMA_F32: {
       const float *row = from;
-      for (int64_t i = 0; i < n; i++) to[i] = row[i * stride];
+      for (int64_t i = 0; stride == 1 && i < n; i++) to[i] = row[i];
+      for (int64_t i = 0; stride != 1 && i < n; i++) to[i] = row[i * stride];
       break;
     }
     case NORMA_F64: {
@@ -85,10 +86,27 @@ void norma_narrow_f16(const float *from, uint16_t *to, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] = from[i] == from[i] ? float_to_f16(from[i]) : 0x7e00;
 }
 
+/* Neighbours, in loops that compilers turn into vectors. */
+static void store_floats(const double *from, float *to, int64_t n) {
+  uint32_t any_nan = 0;
+  for (int64_t i = 0; i < n; i++) to[i] = (float)from[i];
+  for (int64_t i = 0; i < n; i++) {
+    uint32_t bits;
+    memcpy(&bits, &to[i], sizeof bits);
+    any_nan |= (bits & 0x7fffffff) > 0x7f800000;
+  }
+  for (int64_t i = 0; any_nan && i < n; i++)
+    if (to[i] != to[i]) to[i] = bits_float(0x7fc00000);
+}
+
 void norma_store(norma_type type, const double *from, void *to, int64_t stride, int64_t n) {
   switch (type) {
     case NORMA_F32: {
       float *row = to;
+      if (stride == 1) {
+        store_floats(from, row, n);
+        break;
+      }
       for (int64_t i = 0; i < n; i++) row[i * stride] = from[i] == from[i] ? (float)from[i] : bits_float(0x7fc00000);
       break;
     }

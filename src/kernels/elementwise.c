@@ -7,7 +7,7 @@ typedef struct job {
   const norma_call *call;
   norma_walk x, y, dy, dx, weight, bias, after, dafter, dsum;
   norma_walk mean, mean_lo, rstd, scale, gain;
-  norma_walk q, q_xhat; /* no data in the forward pass and with given statistics */
+  norma_walk q, q_xhat, first_q; /* no data in the forward pass and with given statistics */
 } job;
 
 static int64_t magnitude(int64_t stride) { return stride < 0 ? -stride : stride; }
@@ -52,6 +52,7 @@ static job job_make(const norma_call *call, const norma_saved *saved, const norm
   if (means) {
     j.q = unit_walk(call, &axes, &means->q, MEANS_APART);
     j.q_xhat = unit_walk(call, &axes, &means->q_xhat, MEANS_APART);
+    j.first_q = unit_walk(call, &axes, &means->first, MEANS_APART);
   }
   return j;
 }
@@ -159,15 +160,17 @@ static void backward_activation(const job *j, int64_t first, int64_t n, double *
 
 /* dx of n elements, in float32 where that is its definition (single.c); dy is dz. */
 static void single_dx(const job *j, int64_t first, int64_t n, const double *dy, double *dx) {
-  double room[6][NORMA_BLOCK], q[NORMA_BLOCK], q_xhat[NORMA_BLOCK];
+  double room[6][NORMA_BLOCK], q[NORMA_BLOCK], q_xhat[NORMA_BLOCK], first_q[NORMA_BLOCK];
   const double *x = gather(&j->x, first, n, room[0]), *mean = gather(&j->mean, first, n, room[1]);
   const double *mean_lo = gather(&j->mean_lo, first, n, room[2]), *rstd = gather(&j->rstd, first, n, room[3]);
   const double *weight = gather(&j->weight, first, n, room[4]), *dsum = gather(&j->dsum, first, n, room[5]);
   if (j->q.data) norma_walk_gather(&j->q, 0, first, n, q);
   if (j->q.data) norma_walk_gather(&j->q_xhat, 0, first, n, q_xhat);
+  if (j->q.data) norma_walk_gather(&j->first_q, 0, first, n, first_q);
   for (int64_t i = 0; i < n; i++) {
     norma_saved saved = {mean[i], mean_lo[i], rstd[i], 1};
-    norma_pair means = {q[i], q_xhat[i]};
+    norma_pair means = {0};
+    if (j->q.data) means = (norma_pair){q[i], q_xhat[i], first_q[i]};
     float gamma = weight ? (float)norma_gamma(j->call, weight[i]) : 1;
     dx[i] = norma_single_dx(&saved, j->q.data ? &means : NULL, (float)x[i], (float)dy[i], gamma,
                             dsum ? (float)dsum[i] : -0.0f);

@@ -153,7 +153,7 @@ static job job_make(const norma_call *call, const norma_saved *saved, norma_exte
 
 /* The two sums of a column, each over its divisor; float64 sums that overflow are tried again, smaller. */
 static norma_pair column_means(const job *j, int64_t at, double pivot, double m_q, double m_q_xhat) {
-  norma_pair means = {INFINITY, INFINITY};
+  norma_pair means = {.q = INFINITY, .q_xhat = INFINITY};
   for (double by = 1; by > 0x1p-1000; by *= 0x1p-512) {
     column c = {j, pivot, by};
     norma_partial total;
@@ -232,7 +232,8 @@ static norma_pair means_of(const norma_call *call, const norma_sums *sums, int64
     count += sums->count;
   }
   double m = (double)count;
-  norma_pair means = {(total.first.hi + total.first.lo) / m, (total.second.hi + total.second.lo) / (m - call->ddof)};
+  norma_pair means = {.q = (total.first.hi + total.first.lo) / m};
+  means.q_xhat = (total.second.hi + total.second.lo) / (m - call->ddof);
   return norma_means_about(call, pivot, means);
 }
 

@@ -154,6 +154,7 @@ norma_moments norma_column_moments(const norma_reduction *reduction);
 /* gradients.c: for each unit mean(q) and sum(q xhat) / (m - ddof); for each gamma sum(dy xhat) and sum(dy). */
 typedef struct norma_pair {
   double q, q_xhat;
+  double first; /* the first q, which the mean of a constant q equals exactly; 0 for RMS */
 } norma_pair;
 void norma_unit_gradients(const norma_call *call, const norma_saved *saved, norma_pair *means);
 /* The same from the sums of samples, of which there may be more than x has. */

@@ -185,7 +185,7 @@ static NORMA_TARGET void batch_gradients(norma_type type, const norma_slopes *c,
 
 /* ----------------------------------------------------------------------------------------------------- backward --- */
 
-/* What all elements of a row share. `weight` is what dy is multiplied by, rstd in it, unless they vary. */
+/* What all elements of a row share. */
 typedef struct shared_slopes {
   wide hi, lo, rstd, q_hi, q_lo, q_xhat, weight, offset;
 } shared_slopes;
@@ -193,7 +193,7 @@ typedef struct shared_slopes {
 NORMA_INLINE shared_slopes slopes_share(const norma_slopes *c, bool units) {
   const norma_dx *d = &c->dx;
   float gamma = c->weight ? c->weight[0] + (float)c->weight_offset : 1;
-  shared_slopes s = {.offset = wide_set((float)c->weight_offset), .weight = wide_set(units ? gamma : gamma * d->rstd[0])};
+  shared_slopes s = {.offset = wide_set((float)c->weight_offset), .weight = wide_set(gamma)};
   if (units) return s;
   s.hi = wide_set(d->hi[0]), s.lo = wide_set(d->lo[0]), s.rstd = wide_set(d->rstd[0]);
   s.q_hi = wide_set(d->q_hi[0]), s.q_lo = wide_set(d->q_lo[0]), s.q_xhat = wide_set(d->q_xhat[0]);
@@ -208,10 +208,8 @@ NORMA_INLINE wide backward_quarter(const norma_slopes *c, const shared_slopes *s
   NORMA_UNROLL(16)
   for (int i = 0; i < NORMA_QUARTER; i += NORMA_WIDE) {
     wide rstd = units ? wide_load(u->rstd + at + i) : s->rstd;
-    wide by = weights ? wide_mul(wide_add(wide_load(c->weight + at + i), s->offset), rstd)
-              : units ? wide_mul(s->weight, rstd)
-                      : s->weight;
-    wide d = wide_mul(wide_load(dy + i), by);
+    wide gamma = weights ? wide_add(wide_load(c->weight + at + i), s->offset) : s->weight;
+    wide d = wide_mul(wide_mul(wide_load(dy + i), gamma), rstd);
     if (!given) {
       wide xhat = wide_sub(wide_load(x + i), units ? wide_load(u->hi + at + i) : s->hi);
       xhat = wide_mul(wide_sub(xhat, units ? wide_load(u->lo + at + i) : s->lo), rstd);

@@ -25,17 +25,18 @@ void norma_weigh_run(norma_partial *run, double weight, double n, double first, 
 
 norma_pair norma_means_about(const norma_call *call, double pivot, norma_pair means) {
   means.q += pivot;
+  means.first = pivot;
   bool finite = isfinite(means.q) && isfinite(means.q_xhat);
-  if (call->layer->rms) means.q = 0;
+  if (call->layer->rms) means.q = means.first = 0;
   if (!finite) means.q = NAN; /* Inf or NaN in dy makes dx of its unit NaN, as it does in x */
   return means;
 }
 
 norma_pair norma_unit_means(const norma_call *call, double pivot, const norma_partial *total) {
   double m = (double)norma_layer_unit_elements(call->layer);
-  return norma_means_about(
-      call, pivot,
-      (norma_pair){(total->first.hi + total->first.lo) / m, (total->second.hi + total->second.lo) / (m - call->ddof)});
+  norma_pair means = {.q = (total->first.hi + total->first.lo) / m};
+  means.q_xhat = (total->second.hi + total->second.lo) / (m - call->ddof);
+  return norma_means_about(call, pivot, means);
 }
 
 /* ------------------------------------------------------------------------------------------------- kept per run --- */

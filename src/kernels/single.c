@@ -39,7 +39,7 @@ void norma_forward_exact(const norma_coefs *c, int64_t first, const float *x, co
 norma_dx norma_dx_make(const norma_saved *saved, const norma_pair *means, int units, norma_dx_block *b) {
   for (int i = 0; i < units; i++) {
     norma_coefs_set(&saved[i], &b->hi[i], &b->lo[i], &b->rstd[i]);
-    norma_dx_means_set(&saved[i], means ? &means[i] : NULL, &b->q_hi[i], &b->q_lo[i], &b->q_xhat[i]);
+    norma_dx_means_set(&saved[i], b->rstd[i], means ? &means[i] : NULL, &b->q_hi[i], &b->q_lo[i], &b->q_xhat[i]);
   }
   return (norma_dx){b->hi, b->lo, b->rstd, b->q_hi, b->q_lo, b->q_xhat, saved, means};
 }
@@ -54,8 +54,8 @@ static double exact_dx(const norma_saved *s, const norma_pair *means, float x, f
 float norma_single_dx(const norma_saved *saved, const norma_pair *means, float x, float dy, float gamma, float dsum) {
   float hi, lo, rstd, q_hi, q_lo, q_xhat;
   norma_coefs_set(saved, &hi, &lo, &rstd);
-  norma_dx_means_set(saved, means, &q_hi, &q_lo, &q_xhat);
-  float dx = dy * (gamma * rstd);
+  norma_dx_means_set(saved, rstd, means, &q_hi, &q_lo, &q_xhat);
+  float dx = (dy * gamma) * rstd;
   if (means) dx = ((dx - q_hi) - q_lo) - (((x - hi) - lo) * rstd) * q_xhat;
   dx += dsum;
   return isfinite(dx) ? dx : (float)exact_dx(saved, means, x, dy, gamma, dsum);

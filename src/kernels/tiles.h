@@ -65,6 +65,7 @@ NORMA_INLINE void tile_group(norma_type type, const norma_tile *tile, int rows, 
   lane_rows l;
   for (int lane = 0; lane < 4; lane++) {
     int count = (rows - lane + 3) / 4, whole = count == 4;
+    if (lane >= rows) break; /* lanes_end knows */
     for (int j = 0; j < count; j++) {
       int r = lane + 4 * j;
       l.x[j] = n == NORMA_GROUP ? load_group(type, tile->x[r], at, room[j])

@@ -47,12 +47,12 @@ typedef struct norma_rows {
 } norma_rows;
 
 /* What the gradient of x is made of, in float32 (docs/accuracy.md):
- * dx = (((dy * ((weight + offset) * rstd)) - q_hi) - q_lo) - (((x - hi) - lo) * rstd) * q_xhat, then + dsum. */
+ * dx = (((dy * (weight + offset)) * rstd - q_hi) - q_lo) - (((x - hi) - lo) * rstd) * q_xhat, then + dsum. */
 typedef struct norma_dx {
   const float *hi, *lo, *rstd;        /* as in norma_coefs */
-  const float *q_hi, *q_lo, *q_xhat;  /* the means of the unit times rstd, the first in two parts; unused if given */
+  const float *q_hi, *q_lo, *q_xhat;  /* the means of the unit times rstd, that of q as the first q and the rest */
   const norma_saved *saved;           /* at full precision, for elements where float32 would not do */
-  const norma_pair *means;            /* NULL: statistics are given, dx = dy * ((weight + offset) * rstd) */
+  const norma_pair *means;            /* NULL: statistics are given, dx = (dy * (weight + offset)) * rstd */
 } norma_dx;
 
 /* What the backward pass needs beside the rows: the sums in float64, and dx. */
@@ -156,11 +156,10 @@ typedef struct norma_dx_block {
   float hi[NORMA_BLOCK_UNITS], lo[NORMA_BLOCK_UNITS], rstd[NORMA_BLOCK_UNITS];
   float q_hi[NORMA_BLOCK_UNITS], q_lo[NORMA_BLOCK_UNITS], q_xhat[NORMA_BLOCK_UNITS];
 } norma_dx_block;
-static inline void norma_dx_means_set(const norma_saved *saved, const norma_pair *means, float *q_hi, float *q_lo,
-                                      float *q_xhat) {
-  double q = means ? means->q * saved->rstd : 0;
-  *q_hi = (float)q;
-  *q_lo = (float)(q - (double)*q_hi);
+static inline void norma_dx_means_set(const norma_saved *saved, float rstd, const norma_pair *means, float *q_hi,
+                                      float *q_lo, float *q_xhat) {
+  *q_hi = means ? (float)means->first * rstd : 0; /* rounded as the first element's term is: constants cancel */
+  *q_lo = means ? (float)((means->q - means->first) * saved->rstd) : 0;
   *q_xhat = means ? (float)(means->q_xhat * saved->rstd) : 0;
 }
 norma_dx norma_dx_make(const norma_saved *saved, const norma_pair *means, int units, norma_dx_block *block);
@@ -169,9 +168,10 @@ norma_dx norma_dx_make(const norma_saved *saved, const norma_pair *means, int un
 
 /* run_sums.c: whether the weight changes along the runs of a unit; where it does not, a run is summed without it. */
 bool norma_weight_varies(const norma_call *call);
-/* The second sum of a run without a weight becomes one of dy * xhat. */
+/* The second sum of a run without a weight becomes one of dy * xhat. An Inf in dy has made both what they should be. */
 static inline void norma_finish_run(norma_sum *second, double first, double mean_lo, double rstd) {
-  *second = (norma_sum){(second->hi - mean_lo * first) * rstd, second->lo * rstd};
+  double beside = isfinite(first) ? mean_lo * first : 0;
+  *second = (norma_sum){(second->hi - beside) * rstd, second->lo * rstd};
 }
 /* Sums of dy - first and dy * xhat become those of q - pivot and q * xhat, q = dy * weight, n elements. */
 void norma_weigh_run(norma_partial *run, double weight, double n, double first, double pivot);
