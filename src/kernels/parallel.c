@@ -34,6 +34,10 @@ void norma_parallel(const norma_threads *threads, int64_t total, int64_t grain, 
   if (total <= 0) return;
   int64_t count = total / (grain > 0 ? grain : 1);
   pieces p = {total, count < 1 ? 1 : count > MOST_PIECES ? MOST_PIECES : count, range, context};
+  if (p.count == 1) { /* norma_run has set the register of this thread: setting it takes as long as some additions */
+    range(context, 0, total);
+    return;
+  }
   if (threads && threads->run && p.count > 1) {
     threads->run(threads->pool, p.count, run_piece, &p);
   } else {

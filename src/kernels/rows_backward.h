@@ -24,11 +24,9 @@ NORMA_INLINE void spread(float *to, const float *from, int64_t step, int64_t at,
   for (int64_t i = 0; i < NORMA_GROUP && !(from && step); i++) to[i] = from ? from[0] : absent;
 }
 
-/* z of n elements, as forward_quarter has it, and zeros up to the end of the group. */
-NORMA_INLINE void z_group(norma_type type, const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
+/* z of the last n < 64 elements before anything is added to it, and zeros up to the end of the group. */
+NORMA_INLINE void z_rest(const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
   NORMA_ALIGNED float hi[NORMA_GROUP], lo[NORMA_GROUP], rstd[NORMA_GROUP], weight[NORMA_GROUP], bias[NORMA_GROUP];
-  NORMA_ALIGNED float after_room[NORMA_GROUP];
-  wide bad = wide_set(0);
   spread(hi, c->hi, c->unit_step, at, n, 0);
   spread(lo, c->lo, c->unit_step, at, n, 0);
   spread(rstd, c->rstd, c->unit_step, at, n, 0);
@@ -37,6 +35,17 @@ NORMA_INLINE void z_group(norma_type type, const norma_coefs *c, int64_t at, con
   float offset = c->weight ? c->weight_offset : 0;
   for (int64_t i = 0; i < n; i++) z[i] = (((x[i] - hi[i]) - lo[i]) * rstd[i]) * (weight[i] + offset) + bias[i];
   for (int64_t i = n; i < NORMA_GROUP; i++) z[i] = 0;
+}
+
+/* z of n elements, and zeros up to the end of the group. */
+NORMA_INLINE void z_group(norma_type type, const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
+  NORMA_ALIGNED float after_room[NORMA_GROUP];
+  bool units = c->unit_step, weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
+  const shared_coefs shared = coefs_share(c, units);
+  wide bad = wide_set(0);
+  if (n < NORMA_GROUP) z_rest(c, at, x, n, z);
+  for (int i = 0; n == NORMA_GROUP && i < NORMA_GROUP; i += NORMA_QUARTER)
+    bad = forward_quarter(c, &shared, units, weights, biases, at + i, x + i, z + i, bad);
   const float *after = load_after(type, c, at, n, after_room);
   bad = add_after(after, after ? n : 0, z, bad);
   if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, at, x, after, z, n);

@@ -1,6 +1,8 @@
 /* Operands and walks: how an array of any strides is read and written in the order of logical positions. */
 #include "kernels.h"
 
+#include <string.h>
+
 bool norma_varies(const norma_axis *axis, norma_extent extent) {
   switch (extent) {
     case NORMA_PARAMS: return axis->bits & NORMA_AFFINE;
@@ -21,12 +23,11 @@ void norma_bind_to(norma_operand *to, const norma_layer *layer, norma_extent ext
   int64_t dense = 1, within = 1;
   to->data = (char *)data;
   to->type = type;
-  for (int a = 0; a < layer->axis_count; a++) {
-    to->stride[a] = 0;
-    /* What is absent or empty is never read, and its strides may be anything. */
-    if (layer->axes[a].length == 0 && norma_varies(&layer->axes[a], extent)) strides = NULL;
-  }
+  memset(to->stride, 0, (size_t)layer->axis_count * sizeof *to->stride);
+  /* What is absent or empty is never read, and its strides may be anything. */
   if (!data) return;
+  for (int a = 0; a < layer->axis_count; a++)
+    if (layer->axes[a].length == 0 && norma_varies(&layer->axes[a], extent)) strides = NULL;
   int dim = -1;
   for (int a = layer->axis_count - 1; a >= 0; a--) {
     const norma_axis *axis = &layer->axes[a];
