@@ -17,8 +17,8 @@ build/CMakeCache.txt:
 test:
 	@./test
 
-# The lab in full: trains every network of every experiment, about an hour on 2 idle cores; stopped, it goes on from
-# there. Writes report/index.html. make lab LAB='--lang zh --out FOLDER'
+# The lab in full: trains every network of every experiment, an hour and a half on 2 idle cores; stopped, it goes on
+# from there. Writes report/index.html. make lab LAB='--lang zh --out FOLDER'
 lab:
 	@./setup demo
 	@cmake/build.sh build "norma_command norma_lab norma_report"

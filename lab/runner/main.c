@@ -15,7 +15,7 @@ static const char usage[] =
     "Trains small networks with every normalization layer, each experiment a claim put to the test, and writes\n"
     "DIR/runs/EXPERIMENT/ARM.seedN.json. Without names: all experiments of the mode.\n"
     "\n"
-    "  --full       full settings: about an hour on 2 cores; without it about a minute\n"
+    "  --full       full settings: an hour and a half on 2 cores; without it about a minute\n"
     "  --seeds N    seeds 1 to N instead of the experiment's own number\n"
     "  --arm NAME   only this arm\n"
     "  --data DIR   data sets of your own, before those of Debian's packages\n"

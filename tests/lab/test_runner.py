@@ -177,7 +177,8 @@ def test_a_short_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("short")
     done = lab("E11", "--arm", "ln_pre_b4", "--seeds", 1, "--data", tmp_path, "--out", tmp_path / "out", "--no-report")
     assert done.returncode == 1 and "FAILED" in done.stdout
-    assert done.stderr == f"norma-lab: {tmp_path}/text.txt: 5 characters, expected at least 200000\n"
+    said = f"norma-lab: {tmp_path}/text.txt: 5 characters, expected at least 200000\n"
+    assert done.stderr == said * 4  # three trials of a learning rate, and the run
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
