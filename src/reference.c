@@ -167,8 +167,8 @@ static void put_gradient_bounds(norma_type type, const double *gradient, double 
   real largest = 0;
   if (!gradient || !bound) return;
   for (int64_t i = 0; i < n; i++) largest = larger(largest, gradient[i]);
-  real all =
-      type == NORMA_F64 ? 1e-12L * (largest + largest_term) + 1e-305L : 1e-5L * largest + of_term * largest_term + 1e-37L;
+  real all = 1e-5L * largest + of_term * largest_term + 1e-37L;
+  if (type == NORMA_F64) all = 1e-12L * (largest + largest_term) + 1e-305L;
   for (int64_t i = 0; i < n; i++) {
     real own = all + bound[i];
     bound[i] = (double)(own + rounding(type, fabsl((real)gradient[i]) + own));

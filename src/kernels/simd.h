@@ -4,13 +4,14 @@
  * without compiler flags. Loops over float32 blocks need no wrappers: they have constant lengths and no order of their
  * own, and compilers turn them into the vectors of the target.
  *
- * A quad is four float64, an oct eight of them, in one register where there is one; `wide` is as many float32 as a register has, NORMA_WIDE of them, a divisor of 16.
+ * A quad is four float64, an oct eight of them, in one register where there is one; `wide` is as many float32 as a
+ * register has, NORMA_WIDE of them, a divisor of 16.
  *
  *     wide_bad    collects, in `bad`, whether any of v is NaN or Inf; wide_is_bad tells
  *     quad_sums   {a, b, c, d} -> {sum a, sum b, sum c, sum d}, each as (l0 + l1) + (l2 + l3)
- *     quad_floats converts 4 float32; quad_narrow rounds to 4 float32, quads_narrow to 16 and looks for bad ones
- *     quad_few    converts the first n of 4 float32 and reads no more; the rest is any number; quad_first keeps the first
- *                 n lanes and makes the rest 0
+ *     quad_floats converts 4 float32
+ *     quad_few    converts the first n of 4 float32 and reads no more; the rest is any number
+ *     quad_first  keeps the first n lanes and makes the rest 0
  *     quad_floats_plus adds a float32 number to 4 of them, and converts
  *     norma_stream_line writes 64 bytes past the caches; both ends are multiples of 64; norma_stream_end orders them;
  *     norma_copy_line copies as many, anywhere
@@ -55,7 +56,6 @@ NORMA_INLINE quad quad_floats(const float *p) { return _mm256_cvtps_pd(_mm_loadu
 NORMA_INLINE quad quad_floats_plus(const float *p, float v) {
   return _mm256_cvtps_pd(_mm_add_ps(_mm_loadu_ps(p), _mm_set1_ps(v)));
 }
-NORMA_INLINE void quad_narrow(float *p, quad a) { _mm_storeu_ps(p, _mm256_cvtpd_ps(a)); }
 NORMA_INLINE quad quad_add(quad a, quad b) { return _mm256_add_pd(a, b); }
 NORMA_INLINE quad quad_sub(quad a, quad b) { return _mm256_sub_pd(a, b); }
 NORMA_INLINE quad quad_mul(quad a, quad b) { return _mm256_mul_pd(a, b); }
@@ -83,10 +83,6 @@ NORMA_INLINE quad quad_first(quad a, int n) {
   return _mm256_and_pd(a, _mm256_loadu_pd((const double *)(const void *)(first_doubles + 4 - n)));
 }
 
-NORMA_INLINE __m256 quads_join(quad a, quad b) {
-  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(a)), _mm256_cvtpd_ps(b), 1);
-}
-
 #if defined(NORMA_ISA_AVX512)
 enum { NORMA_WIDE = 16 };
 typedef __m512 wide;
@@ -98,11 +94,6 @@ NORMA_INLINE wide wide_sub(wide a, wide b) { return _mm512_sub_ps(a, b); }
 NORMA_INLINE wide wide_mul(wide a, wide b) { return _mm512_mul_ps(a, b); }
 NORMA_INLINE wide wide_bad(wide bad, wide v) { return _mm512_or_ps(bad, _mm512_sub_ps(v, v)); }
 NORMA_INLINE bool wide_is_bad(wide bad) { return _mm512_cmp_ps_mask(bad, bad, _CMP_UNORD_Q) != 0; }
-NORMA_INLINE wide quads_narrow(float *p, quad a, quad b, quad c, quad d, wide bad) {
-  wide v = _mm512_insertf32x8(_mm512_castps256_ps512(quads_join(a, b)), quads_join(c, d), 1);
-  wide_store(p, v);
-  return wide_bad(bad, v);
-}
 #else
 enum { NORMA_WIDE = 8 };
 typedef __m256 wide;
@@ -114,12 +105,6 @@ NORMA_INLINE wide wide_sub(wide a, wide b) { return _mm256_sub_ps(a, b); }
 NORMA_INLINE wide wide_mul(wide a, wide b) { return _mm256_mul_ps(a, b); }
 NORMA_INLINE wide wide_bad(wide bad, wide v) { return _mm256_or_ps(bad, _mm256_sub_ps(v, v)); }
 NORMA_INLINE bool wide_is_bad(wide bad) { return _mm256_movemask_ps(_mm256_cmp_ps(bad, bad, _CMP_UNORD_Q)) != 0; }
-NORMA_INLINE wide quads_narrow(float *p, quad a, quad b, quad c, quad d, wide bad) {
-  wide low = quads_join(a, b), high = quads_join(c, d);
-  wide_store(p, low);
-  wide_store(p + 8, high);
-  return wide_bad(wide_bad(bad, low), high);
-}
 #endif
 
 #elif defined(NORMA_ISA_SSE2)
@@ -137,9 +122,6 @@ NORMA_INLINE void quad_store(double *p, quad a) {
 NORMA_INLINE quad quad_floats(const float *p) {
   __m128 v = _mm_loadu_ps(p);
   return (quad){_mm_cvtps_pd(v), _mm_cvtps_pd(_mm_movehl_ps(v, v))};
-}
-NORMA_INLINE void quad_narrow(float *p, quad a) {
-  _mm_storeu_ps(p, _mm_movelh_ps(_mm_cvtpd_ps(a.a), _mm_cvtpd_ps(a.b)));
 }
 NORMA_INLINE quad quad_add(quad a, quad b) { return (quad){_mm_add_pd(a.a, b.a), _mm_add_pd(a.b, b.b)}; }
 NORMA_INLINE quad quad_sub(quad a, quad b) { return (quad){_mm_sub_pd(a.a, b.a), _mm_sub_pd(a.b, b.b)}; }
@@ -183,7 +165,6 @@ NORMA_INLINE quad quad_floats(const float *p) {
   float32x4_t v = vld1q_f32(p);
   return (quad){vcvt_f64_f32(vget_low_f32(v)), vcvt_high_f64_f32(v)};
 }
-NORMA_INLINE void quad_narrow(float *p, quad a) { vst1q_f32(p, vcvt_high_f32_f64(vcvt_f32_f64(a.a), a.b)); }
 NORMA_INLINE quad quad_add(quad a, quad b) { return (quad){vaddq_f64(a.a, b.a), vaddq_f64(a.b, b.b)}; }
 NORMA_INLINE quad quad_sub(quad a, quad b) { return (quad){vsubq_f64(a.a, b.a), vsubq_f64(a.b, b.b)}; }
 NORMA_INLINE quad quad_mul(quad a, quad b) { return (quad){vmulq_f64(a.a, b.a), vmulq_f64(a.b, b.b)}; }
@@ -214,9 +195,6 @@ NORMA_INLINE quad quad_set(double v) { return (quad){{v, v, v, v}}; }
 NORMA_INLINE quad quad_load(const double *p) { return (quad){{p[0], p[1], p[2], p[3]}}; }
 NORMA_INLINE void quad_store(double *p, quad a) { memcpy(p, a.v, sizeof a.v); }
 NORMA_INLINE quad quad_floats(const float *p) { return (quad){{p[0], p[1], p[2], p[3]}}; }
-NORMA_INLINE void quad_narrow(float *p, quad a) {
-  for (int i = 0; i < 4; i++) p[i] = (float)a.v[i];
-}
 NORMA_INLINE quad quad_add(quad a, quad b) {
   for (int i = 0; i < 4; i++) a.v[i] += b.v[i];
   return a;
@@ -294,14 +272,6 @@ NORMA_INLINE quad quad_first(quad a, int n) {
   return quad_load(v);
 }
 NORMA_INLINE void norma_copy_line(void *to, const void *from) { memcpy(to, from, 64); }
-NORMA_INLINE wide quads_narrow(float *p, quad a, quad b, quad c, quad d, wide bad) {
-  quad_narrow(p, a);
-  quad_narrow(p + 4, b);
-  quad_narrow(p + 8, c);
-  quad_narrow(p + 12, d);
-  for (int i = 0; i < 16; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(p + i));
-  return bad;
-}
 #endif
 
 #endif
