@@ -1,5 +1,6 @@
 /* y and dx in float32, where that is their definition (docs/accuracy.md): x is exact, the mean is subtracted in two
- * parts, and an element for which float32 would not do is computed in float64. The vector kernels have the same formula. */
+ * parts, and an element for which float32 would not do is computed in float64. The vector kernels have the same
+ * formulas. */
 #include "vector.h"
 
 #include <math.h>
