@@ -109,6 +109,4 @@ norma_status norma_mask_forward(const norma_valid *valid, const norma_forward_ar
                                 norma_error *error);
 norma_status norma_mask_backward(const norma_valid *valid, const norma_backward_args *args, norma_error *error);
 
-/* ------------------------------------------------------------------------------------------------------- errors --- */
-
 #endif

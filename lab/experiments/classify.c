@@ -218,6 +218,11 @@ void judge(const training *t, const pictures *test, const char *name, const char
   judge_by(accuracy ? test_accuracy : test_error, t, test, name, suffix, rows, result);
 }
 
+pictures pictures_to_judge(const run *run, int64_t count, int side) {
+  bool tune = run->mode == TUNE;
+  return fashion_load(run->data, tune ? VALIDATION : TEST, tune ? 1984 : count, side, false);
+}
+
 void judge_or_validate(const training *t, const run *run, const pictures *test, result *result) {
   if (run->mode == TUNE) {
     result_metric(result, "validation_error", test_error(t->net, test, 32, RUNNING, t->steps_per_row));

@@ -46,6 +46,8 @@ void judge_by(test_measure measure, const training *t, const pictures *test, con
 /* The same for errors, or accuracies if the name begins with that word. */
 void judge(const training *t, const pictures *test, const char *name, const char *suffix, int rows, result *result);
 
+/* What a run is judged on: `count` test pictures, or in a tuning run the validation set as far as it fills batches. */
+pictures pictures_to_judge(const run *run, int64_t count, int side);
 /* In mode TUNE the metric validation_error, with running statistics; else judge for "test_error". */
 void judge_or_validate(const training *t, const run *run, const pictures *test, result *result);
 /* The norm of that name, or the end of the process. */

@@ -39,7 +39,7 @@ static void run_e12(const run *run, result *result) {
   lstm_options options = options_of(run->arm.name);
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS);
   pictures train_set = fashion_load(run->data, TRAINING, 16000, SIDE, false);
-  pictures test_set = fashion_load(run->data, tune ? VALIDATION : TEST, tune ? 1984 : 4992, SIDE, false);
+  pictures test_set = pictures_to_judge(run, 4992, SIDE);
   layer *net = sequence(3, lstm(&weights, SIDE, HIDDEN, options), last_step(), linear(&weights, HIDDEN, 10, true));
   int64_t steps = batch == 32 ? 500 : 1500;
   training t = {.net = net, .set = &train_set, .steps = tune ? steps / 3 : steps, .batch = batch, .rate = run->rate,

@@ -38,11 +38,7 @@ static void run_e2(const run *run, result *result) {
   int64_t samples = quick ? 6400 : run->mode == FULL ? 12000 : 3200;
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS);
   pictures train_set = fashion_load(run->data, TRAINING, quick ? 6400 : 6000, side, false);
-  pictures test_set = fashion_load(run->data, run->mode == TUNE ? VALIDATION : TEST, quick ? 1280 : 1984, side, false);
-  if (run->mode == FULL) {
-    pictures_free(&test_set);
-    test_set = fashion_load(run->data, TEST, 9984, side, false);
-  }
+  pictures test_set = pictures_to_judge(run, quick ? 1280 : 9984, side);
   layer *net = resnet(&weights, 1, width, 10, spec_of(run->arm.name, width, result));
   training t = {.net = net, .set = &train_set, .steps = samples / batch, .batch = batch,
                 .rate = run->rate * batch / 32, .optimizer = {.kind = SGD, .momentum = 0.9, .decay = 5e-4},

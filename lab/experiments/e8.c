@@ -32,7 +32,7 @@ static void run_e8(const run *run, result *result) {
                     .group_size = number_after(run->arm.name, "_c", 0)};
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS);
   pictures train_set = fashion_load(run->data, TRAINING, 6000, SIDE, false);
-  pictures test_set = fashion_load(run->data, tune ? VALIDATION : TEST, tune ? 1984 : 9984, SIDE, false);
+  pictures test_set = pictures_to_judge(run, 9984, SIDE);
   layer *net = resnet(&weights, 1, width, 10, spec);
   training t = {.net = net, .set = &train_set, .steps = tune ? 187 : 560, .batch = 32, .rate = run->rate,
                 .optimizer = {.kind = SGD, .momentum = 0.9, .decay = 5e-4}, .seed = (uint64_t)run->seed};

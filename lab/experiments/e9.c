@@ -22,7 +22,7 @@ static void run_e9(const run *run, result *result) {
   norm_spec spec = norm_named(strcmp(run->arm.name, "gn") == 0 ? "gn8" : run->arm.name);
   rng weights = rng_new((uint64_t)run->seed, STREAM_WEIGHTS);
   pictures train_set = fashion_load(run->data, TRAINING, 10000, SIDE, false);
-  pictures test_set = fashion_load(run->data, tune ? VALIDATION : TEST, tune ? 1984 : 9984, SIDE, false);
+  pictures test_set = pictures_to_judge(run, 9984, SIDE);
   layer *net = resnet(&weights, 1, WIDTH, 10, spec);
   training t = {.net = net, .set = &train_set, .steps = tune ? 156 : 624, .batch = 32, .rate = run->rate,
                 .optimizer = {.kind = SGD, .momentum = 0.9, .decay = 5e-4}, .flip = true,

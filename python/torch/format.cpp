@@ -46,8 +46,9 @@ at::Tensor in_format(const at::Tensor &t, at::MemoryFormat format) {
   if (t.is_contiguous(format)) return t;
   const at::MemoryFormat last = t.dim() == 5 ? at::MemoryFormat::ChannelsLast3d : at::MemoryFormat::ChannelsLast;
   const bool to_last = is_channels_last(format);
-  const bool transposes = (t.dim() == 4 || t.dim() == 5) && t.numel() > 0 && (to_last || t.is_contiguous(last)) &&
-                          (!to_last || t.is_contiguous()) && t.is_cpu() && !t.is_conj() && !t.is_neg();
+  const bool transposes = (t.dim() == 4 || t.dim() == 5) && t.numel() > 0 &&
+                          t.is_contiguous(to_last ? at::MemoryFormat::Contiguous : last) && t.is_cpu() &&
+                          !t.is_conj() && !t.is_neg();
   if (!transposes || t.element_size() > 4 || t.element_size() < 2) return t.contiguous(format);
   const at::Tensor result = at::detail::empty_cpu(t.sizes(), t.scalar_type(), false, format);
   const int64_t channels = t.size(1), space = t.numel() / t.size(0) / channels;

@@ -50,18 +50,17 @@ static double pivot_of(const pass *p, int64_t plane, int64_t column) {
   return weight_at(p, plane, 0, 0, column) * first_of(p, plane, column);
 }
 
-/* z from some row and column on, where there is an activation; its units are gathered. */
+/* z from some row and column on, where there is an activation; its units are gathered, hi, lo and rstd set. */
 typedef struct column_z {
   norma_saved unit[NORMA_TILE];
   float hi[NORMA_TILE], lo[NORMA_TILE], rstd[NORMA_TILE];
   norma_coefs coefs;
 } column_z;
 
-static const norma_coefs *set_z(const pass *p, int64_t plane, int64_t outer, int64_t row, int64_t column, int64_t units,
+static const norma_coefs *set_z(const pass *p, int64_t plane, int64_t outer, int64_t row, int64_t column,
                                 column_z *z) {
   const norma_call *call = p->plan.call;
   if (!call->activation) return NULL;
-  for (int64_t i = 0; i < units; i++) norma_coefs_set(&z->unit[i], &z->hi[i], &z->lo[i], &z->rstd[i]);
   z->coefs = norma_coefs_make(call, z->hi, z->lo, z->rstd, z->unit);
   if (p->by_row) z->coefs.unit_row = 1;
   else z->coefs.unit_step = 1;
@@ -98,7 +97,9 @@ static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece
   }
   for (int64_t c = n; c % 8 && !p->by_row; c++) mean[c] = mean_lo[c] = rstd[c] = 0;
   if (p->varies) s.weight = (const float *)norma_column_at(&p->weight, plane, outer, row, first);
-  s.z = set_z(p, plane, outer, row, first, p->by_row ? rows : n, &z);
+  for (int64_t i = 0; p->plan.call->activation && i < (p->by_row ? rows : n); i++)
+    norma_coefs_set(&z.unit[i], &z.hi[i], &z.lo[i], &z.rstd[i]);
+  s.z = set_z(p, plane, outer, row, first, &z);
   if (p->keeps) s.dz = (float *)norma_column_at(&p->dx, plane, outer, row, first), s.dz_row = p->dx.row_stride;
   s.weight_offset = p->plan.call->weight_offset;
   p->plan.kernels->column_gradients(p->plan.call->type, &s, p->by_row, norma_column_at(&p->x, plane, outer, row, first),
@@ -134,10 +135,7 @@ static void join_pieces(void *context, int64_t begin, int64_t end) {
   int64_t runs = p->plan.plane_count * p->plan.outer_count * p->plan.width;
   for (int64_t r = begin; r < end && p->plan.pieces_of_run > 1; r++) {
     norma_partial_sums *run = &p->pieces[r];
-    for (int64_t s = 1; s < p->plan.pieces_of_run; s++) {
-      norma_sum_add(&run->first, run[s * runs].first);
-      norma_sum_add(&run->second, run[s * runs].second);
-    }
+    for (int64_t s = 1; s < p->plan.pieces_of_run; s++) norma_partial_sums_join(run, &run[s * runs]);
     if (p->by_row || p->varies) continue;
     int64_t plane = r / p->plan.width / p->plan.outer_count, column = r % p->plan.width;
     const norma_saved *unit = &p->saved[norma_column_unit(&p->plan, plane, column)];
@@ -169,15 +167,11 @@ static void sum_runs(const pass *p, int64_t plane, int64_t column, int64_t n, co
         norma_partial run = {.first = at[i * middle].first, .second = at[i * middle].second};
         if (pivot)
           norma_weigh_run(&run, weight_at(p, plane, o, 0, column + m + i * middle), (double)p->plan.rows, 0, pivot[i]);
-        norma_sum_add(&sample[i].first, run.first);
-        norma_sum_add(&sample[i].second, run.second);
+        norma_partial_sums_join(&sample[i], &(norma_partial_sums){run.first, run.second});
       }
     }
     if ((o + 1) % p->plan.outer_middle) continue;
-    for (int64_t i = 0; i < n; i++) {
-      norma_sum_add(&total[i].first, sample[i].first);
-      norma_sum_add(&total[i].second, sample[i].second);
-    }
+    for (int64_t i = 0; i < n; i++) norma_partial_sums_join(&total[i], &sample[i]);
     memset(sample, 0, sizeof sample);
   }
 }
@@ -223,7 +217,7 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
   s.weight_step = p->weight.column_stride;
   s.weight_row = p->weight.row_stride;
   s.weight_offset = p->plan.call->weight_offset;
-  if (!p->keeps) s.z = set_z(p, plane, outer, first, column, n, &z);
+  if (!p->keeps) s.z = set_z(p, plane, outer, first, column, &z);
   s.dsum = norma_column_at(&p->dsum, plane, outer, first, column), s.dsum_row = p->dsum.row_stride;
   s.dafter = norma_column_at(&p->dafter, plane, outer, first, column), s.dafter_row = p->dafter.row_stride;
   norma_rows r = {.rows = rows, .n = n, .x_stride = p->x.row_stride, .dy_stride = p->dy.row_stride};

@@ -91,7 +91,6 @@ void norma_column_units(const norma_column_plan *p, int64_t plane, int64_t colum
   const norma_walk *w = &p->unit_columns;
   int64_t base = norma_walk_offset(&p->unit_planes, plane);
   int64_t length = w->count ? w->length[w->count - 1] : n, stride = w->count ? w->stride[w->count - 1] : 0;
-  if (w->count == 1) length = column + n;
   for (int64_t c = 0; c < n;) {
     int64_t first = base + norma_walk_offset(w, column + c), end = norma_smaller(n, c + length - (column + c) % length);
     for (int64_t i = 0; c < end; c++, i++) units[c] = first + i * stride;

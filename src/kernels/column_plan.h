@@ -36,8 +36,6 @@ char *norma_column_at(const norma_column_view *view, int64_t plane, int64_t oute
 /* The unit of a column; and those of n columns from `column` on. */
 int64_t norma_column_unit(const norma_column_plan *p, int64_t plane, int64_t column);
 void norma_column_units(const norma_column_plan *p, int64_t plane, int64_t column, int64_t n, int64_t *units);
-/* Units whose sums are joined at once: each is a chain of additions, and a processor follows several. */
-enum { NORMA_CHAINS = 16 };
 
 /* The most columns whose coefficients are made at once, on the stack. */
 enum { NORMA_TILE = 512 };

@@ -14,8 +14,9 @@ NORMA_INLINE const float *load_eight(norma_type type, const void *from, int64_t 
   if (type == NORMA_F32) return (const float *)from + at;
 #if defined(NORMA_ISA_AVX2) || defined(NORMA_ISA_AVX512)
   __m128i halves = _mm_loadu_si128((const __m128i *)((const uint16_t *)from + at));
-  __m256i bits = _mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16);
-  _mm256_storeu_ps(room, type == NORMA_BF16 ? _mm256_castsi256_ps(bits) : _mm256_cvtph_ps(halves));
+  __m256i high = _mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16);
+  if (type == NORMA_BF16) _mm256_storeu_ps(room, _mm256_castsi256_ps(high));
+  else _mm256_storeu_ps(room, _mm256_cvtph_ps(halves));
 #else
   if (type == NORMA_BF16) widen_bf16((const uint16_t *)from + at, room, 8);
   else norma_widen_f16((const uint16_t *)from + at, room, 8);

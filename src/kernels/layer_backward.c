@@ -160,7 +160,7 @@ static void sum_tile(const pass *p, tile *t, double *first, double *second) {
 
 static void write_tile(const pass *p, const tile *t, int64_t run, int64_t row) {
   norma_dx_block dx;
-  norma_slopes s = {.mean = t->in.mean, .mean_lo = t->in.mean_lo, .rstd = t->in.rstd, .unit_row = 1};
+  norma_slopes s = {.unit_row = 1};
   s.dx = norma_dx_make(p->saved + run * p->shape.run + row, t->means, t->rows, &dx);
   s.weight = p->weight;
   s.weight_step = 1;

@@ -81,8 +81,7 @@ static void join_stretches(void *context, int64_t begin, int64_t end) {
   for (int64_t run = begin; run < end; run++) {
     norma_partial_sums *first = p->pieces + run * p->stretches * p->r.columns;
     for (int64_t i = p->r.columns; i < p->stretches * p->r.columns; i++) {
-      norma_sum_add(&first[i % p->r.columns].first, first[i].first);
-      norma_sum_add(&first[i % p->r.columns].second, first[i].second);
+      norma_partial_sums_join(&first[i % p->r.columns], &first[i]);
     }
   }
 }

@@ -90,27 +90,19 @@ typedef struct job {
   norma_walk dweight, dbias;
 } job;
 
-/* Some parameters at once: each is a chain of additions, and a processor follows several. */
-enum { CHAINS = 16 };
-
-static void join_sums(norma_partial_sums *into, const norma_partial_sums *other) {
-  norma_sum_add(&into->first, other->first);
-  norma_sum_add(&into->second, other->second);
-}
-
 static void sum_some(const job *j, int64_t param, int64_t n) {
-  norma_partial_sums total[CHAINS], sample[CHAINS];
-  double dweight[CHAINS], dbias[CHAINS];
-  int64_t at[CHAINS];
+  norma_partial_sums total[NORMA_CHAINS], sample[NORMA_CHAINS];
+  double dweight[NORMA_CHAINS], dbias[NORMA_CHAINS];
+  int64_t at[NORMA_CHAINS];
   memset(total, 0, sizeof total);
   for (int64_t i = 0; i < n; i++) at[i] = norma_walk_offset(&j->runs.kept, param + i);
   for (int64_t o = 0; o < j->outer; o++) {
     memset(sample, 0, sizeof sample);
     for (int64_t m = 0; m < j->middle; m++) {
       int64_t beside = norma_walk_offset(&j->runs.outer, o) + norma_walk_offset(&j->runs.middle, m);
-      for (int64_t i = 0; i < n; i++) join_sums(&sample[i], j->runs.at + (at[i] + beside) / DOUBLES);
+      for (int64_t i = 0; i < n; i++) norma_partial_sums_join(&sample[i], j->runs.at + (at[i] + beside) / DOUBLES);
     }
-    for (int64_t i = 0; i < n; i++) join_sums(&total[i], &sample[i]);
+    for (int64_t i = 0; i < n; i++) norma_partial_sums_join(&total[i], &sample[i]);
   }
   for (int64_t i = 0; i < n; i++) {
     dweight[i] = total[i].second.hi + total[i].second.lo;
@@ -121,8 +113,8 @@ static void sum_some(const job *j, int64_t param, int64_t n) {
 }
 
 static void sum_params(void *context, int64_t begin, int64_t end) {
-  for (int64_t param = begin; param < end; param += CHAINS)
-    sum_some(context, param, end - param < CHAINS ? end - param : CHAINS);
+  for (int64_t param = begin; param < end; param += NORMA_CHAINS)
+    sum_some(context, param, end - param < NORMA_CHAINS ? end - param : NORMA_CHAINS);
 }
 
 void norma_params_from_runs(const norma_call *call, const norma_run_sums *runs) {

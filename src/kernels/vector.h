@@ -187,6 +187,12 @@ norma_pair norma_unit_means(const norma_call *call, double pivot, const norma_pa
 typedef struct norma_partial_sums {
   norma_sum first, second;
 } norma_partial_sums;
+static inline void norma_partial_sums_join(norma_partial_sums *into, const norma_partial_sums *other) {
+  norma_sum_add(&into->first, other->first);
+  norma_sum_add(&into->second, other->second);
+}
+/* Units or parameters whose sums are joined at once: each is a chain of additions, and a processor follows several. */
+enum { NORMA_CHAINS = 16 };
 typedef struct norma_run_sums {
   norma_partial_sums *at; /* NULL: they are not kept */
   norma_walk kept, outer, middle;
