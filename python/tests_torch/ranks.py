@@ -41,6 +41,10 @@ def _child(rank: int, world: int, folder: Path, work: Callable[..., Any], argume
             world_size=world,
             timeout=timedelta(seconds=LIMIT),
         )
+        # Some work begins with a death, which must not meet others that are still connecting.
+        (folder / f"ready{rank}").touch()
+        while len(list(folder.glob("ready*"))) < world:
+            time.sleep(0.01)
         result = work(rank, world, *arguments)
     except BaseException:
         result = traceback.format_exc()
