@@ -24,6 +24,7 @@
 #ifndef LAB_ENGINE_H
 #define LAB_ENGINE_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,7 +40,9 @@ typedef float real;
 
 /* Sets OpenBLAS and Norma to one thread. Call it first. */
 void engine_start(void);
-/* Prints one line on stderr and ends the process with exit status 1. */
+/* Prints one line on stderr, with one write: runs beside this one print there, too. */
+void engine_complain(const char *format, va_list arguments) __attribute__((format(printf, 1, 0)));
+/* The same, and ends the process with exit status 1. */
 _Noreturn void engine_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Memory aligned to 64 bytes, or the end of the process; zeroed. free() takes it back. */
 void *engine_alloc(size_t bytes);

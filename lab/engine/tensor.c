@@ -11,13 +11,17 @@ void engine_start(void) {
   norma_set_num_threads(1);
 }
 
+void engine_complain(const char *format, va_list arguments) {
+  char text[8192];
+  vsnprintf(text, sizeof text, format, arguments);
+  fflush(stdout);
+  fprintf(stderr, "norma-lab: %s\n", text); /* stderr has no buffer: a call is a write */
+}
+
 void engine_die(const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  fflush(stdout);
-  fputs("norma-lab: ", stderr);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
+  engine_complain(format, arguments);
   va_end(arguments);
   exit(1);
 }

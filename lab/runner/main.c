@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../engine/engine.h"
 #include "runner.h"
 
 static const char usage[] =
@@ -33,10 +34,7 @@ static const char usage[] =
 int lab_fail(const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  fflush(stdout);
-  fputs("norma-lab: ", stderr);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
+  engine_complain(format, arguments);
   va_end(arguments);
   return EXIT_USAGE;
 }
