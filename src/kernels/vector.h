@@ -50,7 +50,7 @@ typedef struct norma_rows {
  * dx = (((dy * (weight + offset)) * rstd - q_hi) - q_lo) - (((x - hi) - lo) * rstd) * q_xhat, then + dsum. */
 typedef struct norma_dx {
   const float *hi, *lo, *rstd;        /* as in norma_coefs */
-  const float *q_hi, *q_lo, *q_xhat;  /* the means of the unit times rstd, that of q as the first q and the rest */
+  const float *q_hi, *q_lo, *q_xhat;  /* the means of the unit times rstd, that of q in two parts */
   const norma_saved *saved;           /* at full precision, for elements where float32 would not do */
   const norma_pair *means;            /* NULL: statistics are given, dx = (dy * (weight + offset)) * rstd */
 } norma_dx;
@@ -158,8 +158,14 @@ typedef struct norma_dx_block {
 } norma_dx_block;
 static inline void norma_dx_means_set(const norma_saved *saved, float rstd, const norma_pair *means, float *q_hi,
                                       float *q_lo, float *q_xhat) {
-  *q_hi = means ? (float)means->first * rstd : 0; /* rounded as the first element's term is: constants cancel */
-  *q_lo = means ? (float)((means->q - means->first) * saved->rstd) : 0;
+  if (means && means->q == means->first) { /* constant: rounded as the term of each element is, which it cancels */
+    *q_hi = (float)means->first * rstd;
+    *q_lo = 0;
+  } else {
+    double q = means ? means->q * (double)rstd : 0;
+    *q_hi = (float)q;
+    *q_lo = (float)(q - (double)*q_hi);
+  }
   *q_xhat = means ? (float)(means->q_xhat * saved->rstd) : 0;
 }
 norma_dx norma_dx_make(const norma_saved *saved, const norma_pair *means, int units, norma_dx_block *block);

@@ -26,7 +26,7 @@ static tensor sync_forward(layer *l, tensor x, phase phase) {
   real *y = layer_reals(l, SLOT_Y, tensor_count(x));
   check(norma_layer_batch(&s->made, x.ndim, x.dim, &error), &error);
   norma_forward_args args = {.size = sizeof args, .layer = &s->made, .x = x.at, .y = y, .weight = l->params[0].value,
-                             .bias = l->params[1].value, .activation = NORMA_RELU};
+                             .bias = l->params[1].value, .activation = NORMA_SILU};
   if (phase == TRAIN) args.saved = s->saved, args.moments = s->moments;
   else args.given_mean = s->running_mean, args.given_var = s->running_var;
   norma_sync_forward_args together = {.size = sizeof together, .sync = s->sync, .name = s->name, .forward = &args};
@@ -47,7 +47,7 @@ static tensor sync_backward(layer *l, tensor dy) {
   real *dgamma = layer_reals(l, SLOT_DGAMMA, s->channels), *dbeta = layer_reals(l, SLOT_DBETA, s->channels);
   norma_backward_args args = {.size = sizeof args, .layer = &s->made, .x = l->x.at, .dy = dy.at, .dx = dx,
                               .weight = l->params[0].value, .bias = l->params[1].value, .dweight = dgamma,
-                              .dbias = dbeta, .saved = s->saved, .activation = NORMA_RELU};
+                              .dbias = dbeta, .saved = s->saved, .activation = NORMA_SILU};
   norma_sync_backward_args together = {.size = sizeof together, .sync = s->sync, .name = s->name, .backward = &args};
   check(norma_sync_backward(&together, &error), &error);
   for (int c = 0; c < s->channels; c++) {

@@ -6,8 +6,8 @@
 
 #include "norma_mpi.h"
 
-/* With ReLU. gamma and beta are its parameters; running statistics move in TRAIN and are used in RUNNING. `sync` stays
- * the caller's; `name` too. */
+/* With SiLU, which is smooth: no step of a ReLU to the other side of 0 hides how far ranks agree. gamma and beta are
+ * its parameters; running statistics move in TRAIN and are used in RUNNING. `sync` stays the caller's; `name` too. */
 layer *sync_norm(norma_sync *sync, const char *name, int channels);
 
 /* bench.c: times layers with and without synchronization; rank 0 prints a line for each. Returns an exit status. */
