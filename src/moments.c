@@ -60,13 +60,13 @@ void norma_sums_merge(norma_sums *into, norma_type type, const norma_sums *other
     return;
   }
   norma_float_env env = norma_float_enter();
-  norma_partial sum = {.first = {into->dy, into->dy_lo}, .second = {into->dy_xhat, into->dy_xhat_lo}};
-  norma_partial added = {.first = {other->dy, other->dy_lo}, .second = {other->dy_xhat, other->dy_xhat_lo}};
+  norma_partial_sums sum = {{into->dy, into->dy_lo}, {into->dy_xhat, into->dy_xhat_lo}};
+  norma_partial_sums added = {{other->dy, other->dy_lo}, {other->dy_xhat, other->dy_xhat_lo}};
   if (type == NORMA_F64) { /* each has its own first: sum(dy - a) = sum(dy - b) + n * (b - a) */
     double shift = (double)other->count * (other->first - into->first);
     norma_sum_add(&added.first, (norma_sum){shift, 0});
   }
-  norma_partial_join(&sum, &added);
+  norma_partial_sums_join(&sum, &added);
   into->count += other->count;
   into->dy = sum.first.hi, into->dy_lo = sum.first.lo;
   into->dy_xhat = sum.second.hi, into->dy_xhat_lo = sum.second.lo;

@@ -108,12 +108,9 @@ static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece
   bool finish = !p->by_row && !p->varies && p->plan.pieces_of_run == 1;
   bool bad_row = false; /* a row that has a NaN poisons every column */
   for (int64_t r = 0; r < rows && p->by_row; r++) bad_row = bad_row || isnan(s.rstd[r * s.unit_step]);
-  for (int64_t c = 0; c < n; c++) {
-    bool bad = bad_row || (!p->by_row && isnan(rstd[c]));
-    norma_partial_sums *at = piece_at(p, plane, outer, piece, first + c);
-    *at = (norma_partial_sums){{bad ? NAN : sum[c], 0}, {bad ? NAN : sum[n + c], 0}};
-    if (finish) norma_finish_run(&at->second, at->first.hi, mean_lo[c], rstd[c]);
-  }
+  for (int64_t c = 0; c < 2 * n && bad_row; c++) sum[c] = NAN;
+  p->plan.kernels->finish_runs(sum, sum + n, 1, finish ? mean_lo : NULL, p->by_row ? NULL : rstd,
+                               piece_at(p, plane, outer, piece, first), n);
 }
 
 static void sum_items(void *context, int64_t begin, int64_t end) {
@@ -152,26 +149,25 @@ static void sum_all(pass *p) {
     norma_parallel(plan->call->threads, runs * plan->width, 64, runs * plan->width * 64, join_pieces, p);
 }
 
-/* Sums over the runs of n columns (or over the middle ones of n units) from `column` on, n <= NORMA_CHAINS; where they
- * are a unit's, `pivot` is not NULL and the weight comes in here. */
+/* Sums over the runs of n columns (or over the middle ones of n units) from `column` on, n <= NORMA_BLOCK_UNITS; where
+ * they are a unit's, `pivot` is not NULL and the weight comes in here. */
 static void sum_runs(const pass *p, int64_t plane, int64_t column, int64_t n, const double *pivot,
                      norma_partial_sums *total) {
-  norma_partial_sums sample[NORMA_CHAINS];
+  norma_partial_sums sample[NORMA_BLOCK_UNITS];
+  double weight[NORMA_BLOCK_UNITS];
+  norma_weighing weighing = {weight, pivot, (double)p->plan.rows};
   int64_t middle = p->plan.middle;
+  bool changes = middle > 1 || p->weight.outer.count > 0;
   memset(sample, 0, sizeof sample);
   memset(total, 0, (size_t)n * sizeof *total);
   for (int64_t o = 0; o < p->plan.outer_count; o++) {
     for (int64_t m = 0; m < middle; m++) {
-      const norma_partial_sums *at = piece_at(p, plane, o, 0, column + m);
-      for (int64_t i = 0; i < n; i++) {
-        norma_partial run = {.first = at[i * middle].first, .second = at[i * middle].second};
-        if (pivot)
-          norma_weigh_run(&run, weight_at(p, plane, o, 0, column + m + i * middle), (double)p->plan.rows, 0, pivot[i]);
-        norma_partial_sums_join(&sample[i], &(norma_partial_sums){run.first, run.second});
-      }
+      for (int64_t i = 0; i < n && pivot && (o == 0 || changes); i++)
+        weight[i] = weight_at(p, plane, o, 0, column + m + i * middle);
+      p->plan.kernels->join_runs(sample, piece_at(p, plane, o, 0, column + m), middle, pivot ? &weighing : NULL, n);
     }
     if ((o + 1) % p->plan.outer_middle) continue;
-    for (int64_t i = 0; i < n; i++) norma_partial_sums_join(&total[i], &sample[i]);
+    p->plan.kernels->join_runs(total, sample, 1, NULL, n);
     memset(sample, 0, sizeof sample);
   }
 }
@@ -181,15 +177,14 @@ static void unit_means(void *context, int64_t begin, int64_t end) {
   int64_t per_plane = p->plan.width / p->plan.middle, n;
   for (int64_t u = begin; u < end; u += n) {
     int64_t plane = u / per_plane, first = u % per_plane * p->plan.middle;
-    double pivot[NORMA_CHAINS];
-    norma_partial_sums total[NORMA_CHAINS];
-    n = norma_smaller(norma_smaller(end - u, NORMA_CHAINS), per_plane - u % per_plane);
+    double pivot[NORMA_BLOCK_UNITS];
+    norma_partial_sums total[NORMA_BLOCK_UNITS];
+    n = norma_smaller(norma_smaller(end - u, NORMA_BLOCK_UNITS), per_plane - u % per_plane);
     for (int64_t i = 0; i < n; i++) pivot[i] = pivot_of(p, plane, first + i * p->plan.middle);
     sum_runs(p, plane, first, n, p->varies ? NULL : pivot, total);
     for (int64_t i = 0; i < n; i++) {
-      norma_partial sums = {.first = total[i].first, .second = total[i].second};
       int64_t unit = norma_column_unit(&p->plan, plane, first + i * p->plan.middle);
-      p->means[unit] = norma_unit_means(p->plan.call, pivot[i], &sums);
+      p->means[unit] = norma_unit_means(p->plan.call, pivot[i], &total[i]);
     }
   }
 }
@@ -256,10 +251,11 @@ static void params_from_columns(void *context, int64_t begin, int64_t end) {
     double dweight[NORMA_COLUMNS], dbias[NORMA_COLUMNS];
     int64_t plane = i / blocks, first = i % blocks * NORMA_COLUMNS;
     int64_t n = norma_smaller(p->plan.width - first, NORMA_COLUMNS);
-    norma_partial_sums total[NORMA_CHAINS];
+    norma_partial_sums total[NORMA_BLOCK_UNITS];
     for (int64_t c = 0; c < n; c++) {
-      const norma_partial_sums *sums = &total[c % NORMA_CHAINS];
-      if (c % NORMA_CHAINS == 0) sum_runs(p, plane, first + c, norma_smaller(n - c, NORMA_CHAINS), NULL, total);
+      int64_t at = c % NORMA_BLOCK_UNITS;
+      const norma_partial_sums *sums = &total[at];
+      if (at == 0) sum_runs(p, plane, first + c, norma_smaller(n - c, NORMA_BLOCK_UNITS), NULL, total);
       dweight[c] = sums->second.hi + sums->second.lo;
       dbias[c] = sums->first.hi + sums->first.lo;
     }
@@ -323,9 +319,8 @@ static void put_sums(void *context, int64_t begin, int64_t end) {
   for (int64_t u = begin; u < end; u++) {
     int64_t plane = u / p->plan.width, column = u % p->plan.width;
     const norma_partial_sums *at = piece_at(p, plane, 0, 0, column);
-    norma_partial run = {.first = at->first, .second = at->second};
     p->plan.call->sums[norma_column_unit(&p->plan, plane, column)] =
-        norma_sums_of(p->plan.rows, first_of(p, plane, column), &run);
+        norma_sums_of(p->plan.rows, first_of(p, plane, column), at);
   }
 }
 

@@ -10,7 +10,7 @@ typedef struct pass {
   norma_column_view x, y, after, weight, bias;
   norma_unit_outputs outputs;
   norma_saved *saved;
-  norma_moments *partial; /* [plane][outer][piece of the run][column] */
+  norma_run_moments *partial; /* [plane][outer][piece of the run][column] */
   int64_t tile;           /* columns */
   bool stream;
   bool by_plane; /* a tile is a plane: while it is written, the next one is fetched */
@@ -38,36 +38,43 @@ static void choose_pivots(const pass *p, const char *x, int64_t n, int64_t colum
 /* Columns whose pivot lies far from their mean, about one in thirty of random data, are summed once more about the
  * mean; eight at a time, as the kernel takes them. */
 static void measure_again(const pass *p, const char *x, int64_t n, int64_t columns, const double *pivot,
-                          norma_moments *m) {
+                          norma_run_moments *m) {
   double mean[8] = {0}, sum[16];
+  norma_run_moments again[8];
   bool far[8] = {false}, any = false;
   for (int64_t c = 0; c < columns; c++) {
-    far[c] = norma_pivot_is_far(&m[c], pivot[c]);
+    norma_moments about = norma_with_count(&m[c], n);
+    far[c] = norma_pivot_is_far(&about, pivot[c]);
     any = any || far[c];
     mean[c] = m[c].mean;
   }
   if (!any) return;
   p->plan.kernels->column_moments(p->plan.call->type, x, p->x.row_stride, n, columns, mean, sum);
+  p->plan.kernels->run_moments(mean, sum, sum + columns, 1, n, again, columns);
   for (int64_t c = 0; c < columns; c++)
-    if (far[c]) m[c] = norma_moments_about(mean[c], sum[c], sum[columns + c], n);
+    if (far[c]) m[c] = again[c];
 }
 
 /* A stretch of n rows of up to NORMA_COLUMNS columns, starting at x; `into` gets a set for each column. */
-static void measure_stretch(const pass *p, const char *x, int64_t n, int64_t columns, norma_moments *into) {
+static void measure_stretch(const pass *p, const char *x, int64_t n, int64_t columns, norma_run_moments *into) {
   const norma_call *call = p->plan.call;
   double pivot[NORMA_COLUMNS], sum[2 * NORMA_COLUMNS];
   bool rms = call->layer->rms;
   choose_pivots(p, x, n, columns, pivot);
   p->plan.kernels->column_moments(call->type, x, p->x.row_stride, n, columns, pivot, sum);
-  for (int64_t c = 0; c < columns; c++) into[c] = norma_moments_about(pivot[c], rms ? 0 : sum[c], sum[columns + c], n);
-  for (int64_t c = 0; c < columns && !rms; c += 8)
+  bool far = p->plan.kernels->run_moments(pivot, rms ? NULL : sum, sum + columns, 1, n, into, columns);
+  for (int64_t c = 0; c < columns && far && !rms; c += 8)
     measure_again(p, x + c * p->x.size, n, norma_smaller(columns - c, 8), pivot + c, into + c);
+}
+
+static int64_t rows_of_piece(const pass *p, int64_t piece) {
+  return norma_smaller(p->plan.rows - piece * NORMA_STRETCH, NORMA_STRETCH);
 }
 
 /* Columns first .. first + n - 1 of one piece of a run. */
 static void measure_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t first, int64_t n,
-                          norma_moments *into) {
-  int64_t row = piece * NORMA_STRETCH, rows = norma_smaller(p->plan.rows - row, NORMA_STRETCH);
+                          norma_run_moments *into) {
+  int64_t row = piece * NORMA_STRETCH, rows = rows_of_piece(p, piece);
   for (int64_t c = 0; c < n; c += NORMA_COLUMNS)
     measure_stretch(p, norma_column_at(&p->x, plane, outer, row, first + c), rows, norma_smaller(n - c, NORMA_COLUMNS),
                     into + c);
@@ -113,16 +120,16 @@ static void pass_tiles(void *context, int64_t begin, int64_t end) {
   int64_t per_plane = (p->plan.width + p->tile - 1) / p->tile, middle = p->plan.middle;
   for (int64_t t = begin; t < end; t++) {
     int64_t plane = t / per_plane, first = t % per_plane * p->tile, n = norma_smaller(p->plan.width - first, p->tile);
-    norma_moments run[NORMA_TILE], piece[NORMA_TILE];
+    norma_run_moments run[NORMA_TILE], piece[NORMA_TILE];
     for (int64_t s = 0; s < p->plan.pieces_of_run; s++) {
       measure_piece(p, plane, 0, s, first, n, s ? piece : run);
-      for (int64_t c = 0; s && c < n; c++) norma_moments_join(&run[c], &piece[c]);
+      if (s) p->plan.kernels->join_moments(run, s * NORMA_STRETCH, piece, 1, rows_of_piece(p, s), n);
     }
     for (int64_t c = 0; c < n; c += middle) {
-      norma_moments sample = {0}, total = {0};
-      for (int64_t m = 0; m < middle; m++) norma_moments_join(&sample, &run[c + m]);
-      norma_moments_join(&total, &sample);
-      norma_finish_unit(&p->outputs, norma_column_unit(&p->plan, plane, first + c), &total);
+      for (int64_t m = 1; m < middle; m++)
+        p->plan.kernels->join_moments(&run[c], m * p->plan.rows, &run[c + m], 1, p->plan.rows, 1);
+      norma_moments unit = norma_with_count(&run[c], middle * p->plan.rows);
+      norma_finish_unit(&p->outputs, norma_column_unit(&p->plan, plane, first + c), &unit);
     }
     if (p->y.data) write_rows(p, plane, 0, 0, p->plan.rows, first, n);
   }
@@ -131,7 +138,7 @@ static void pass_tiles(void *context, int64_t begin, int64_t end) {
 
 /* -------------------------------------------------------------------------------- measure all, merge, write all --- */
 
-static norma_moments *partial_at(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t column) {
+static norma_run_moments *partial_at(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t column) {
   int64_t item = (plane * p->plan.outer_count + outer) * p->plan.pieces_of_run + piece;
   return p->partial + item * p->plan.width + column;
 }
@@ -147,34 +154,34 @@ static void measure_items(void *context, int64_t begin, int64_t end) {
 
 /* n units of a plane, whose first column is `column`. */
 static void merge_some(const pass *p, int64_t plane, int64_t column, int64_t n) {
-  norma_moments total[NORMA_CHAINS], sample[NORMA_CHAINS];
-  int64_t middle = p->plan.middle;
-  for (int64_t i = 0; i < n; i++) total[i] = sample[i] = (norma_moments){0};
-  for (int64_t o = 0; o < p->plan.outer_count; o++) {
+  const norma_column_plan *plan = &p->plan;
+  const norma_kernels *kernels = plan->kernels;
+  norma_run_moments total[NORMA_BLOCK_UNITS], sample[NORMA_BLOCK_UNITS], run[NORMA_BLOCK_UNITS];
+  int64_t middle = plan->middle, elements = middle * plan->outer_middle * plan->rows, had = 0;
+  for (int64_t o = 0; o < plan->outer_count; o++) {
     for (int64_t m = 0; m < middle; m++) {
-      const norma_moments *first = partial_at(p, plane, o, 0, column + m);
-      for (int64_t i = 0; i < n; i++) {
-        norma_moments run = first[i * middle];
-        for (int64_t s = 1; s < p->plan.pieces_of_run; s++)
-          norma_moments_join(&run, &first[i * middle + s * p->plan.width]);
-        norma_moments_join(&sample[i], &run);
-      }
+      const norma_run_moments *pieces = partial_at(p, plane, o, 0, column + m);
+      kernels->join_moments(run, 0, pieces, middle, rows_of_piece(p, 0), n);
+      for (int64_t s = 1; s < plan->pieces_of_run; s++)
+        kernels->join_moments(run, s * NORMA_STRETCH, pieces + s * plan->width, middle, rows_of_piece(p, s), n);
+      kernels->join_moments(sample, had, run, 1, plan->rows, n);
+      had += plan->rows;
     }
-    if ((o + 1) % p->plan.outer_middle) continue;
-    for (int64_t i = 0; i < n; i++) {
-      norma_moments_join(&total[i], &sample[i]);
-      sample[i] = (norma_moments){0};
-    }
+    if ((o + 1) % plan->outer_middle) continue;
+    kernels->join_moments(total, o / plan->outer_middle * elements, sample, 1, elements, n);
+    had = 0;
   }
-  for (int64_t i = 0; i < n; i++)
-    norma_finish_unit(&p->outputs, norma_column_unit(&p->plan, plane, column + i * middle), &total[i]);
+  for (int64_t i = 0; i < n; i++) {
+    norma_moments unit = norma_with_count(&total[i], plan->outer_count / plan->outer_middle * elements);
+    norma_finish_unit(&p->outputs, norma_column_unit(plan, plane, column + i * middle), &unit);
+  }
 }
 
 static void merge_units(void *context, int64_t begin, int64_t end) {
   const pass *p = context;
   int64_t per_plane = p->plan.width / p->plan.middle, n;
   for (int64_t u = begin; u < end; u += n) {
-    n = norma_smaller(norma_smaller(end - u, NORMA_CHAINS), per_plane - u % per_plane);
+    n = norma_smaller(norma_smaller(end - u, NORMA_BLOCK_UNITS), per_plane - u % per_plane);
     merge_some(p, u / per_plane, u % per_plane * p->plan.middle, n);
   }
 }
@@ -198,7 +205,7 @@ size_t norma_column_workspace(const norma_layer *layer) {
   int64_t runs = norma_layer_units(layer) * norma_axes_length(layer, &r.middle) * outer;
   int64_t pieces = (run + NORMA_STRETCH - 1) / NORMA_STRETCH;
   if (outer == 1 && (pieces == 1 || runs > 8 * NORMA_TILE)) return 0;
-  return (size_t)(runs * pieces) * sizeof(norma_moments);
+  return (size_t)(runs * pieces) * sizeof(norma_run_moments);
 }
 
 bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace) {
@@ -231,7 +238,7 @@ bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_mome
     int64_t items = plan->plane_count * plan->outer_count * plan->pieces_of_run;
     norma_parallel(call->threads, items, 1, bytes / 2, measure_items, &p);
     norma_parallel(call->threads, norma_layer_units(call->layer), 64,
-                   items * plan->width * (int64_t)sizeof(norma_moments), merge_units, &p);
+                   items * plan->width * (int64_t)sizeof(norma_run_moments), merge_units, &p);
   }
   if (call->y.data) norma_column_write_all(plan, write_rows, &p, p.stream, bytes);
   return true;

@@ -104,8 +104,8 @@ static void gradient_stretch(void *context, const norma_reduction *r, const int6
     norma_tree_add(&q_tree, q, count);
     norma_tree_add(&q_xhat_tree, x, count);
   }
-  piece->first.hi = norma_tree_sum(&q_tree);
-  piece->second.hi = norma_tree_sum(&q_xhat_tree);
+  piece->sums.first.hi = norma_tree_sum(&q_tree);
+  piece->sums.second.hi = norma_tree_sum(&q_xhat_tree);
 }
 
 static void finish(const job *j, const norma_reduction *r, const int64_t offset[], norma_partial *run) {
@@ -113,7 +113,7 @@ static void finish(const job *j, const norma_reduction *r, const int64_t offset[
   if (!j->finishes || norma_axes_length(r->layer, &r->run) == 0) return;
   gather(r, j->at.mean_lo, offset, 0, 1, &mean_lo);
   gather(r, j->at.rstd, offset, 0, 1, &rstd);
-  norma_finish_run(&run->second, run->first.hi, mean_lo, rstd);
+  norma_finish_run(&run->sums.second, run->sums.first.hi, mean_lo, rstd);
 }
 
 static void end_run(void *context, const norma_reduction *r, const int64_t offset[], norma_partial *run) {
@@ -125,7 +125,7 @@ static void end_run(void *context, const norma_reduction *r, const int64_t offse
     gather(r, c->job->at.weight, offset, 0, 1, &weight);
     weight = norma_gamma(c->job->call, weight);
   }
-  norma_weigh_run(run, weight, n, first_of_run(c->job, offset) * c->by, c->pivot * c->by);
+  norma_weigh_run(&run->sums, weight, n, first_of_run(c->job, offset) * c->by, c->pivot * c->by);
 }
 
 /* An array that the call may lack: -1 then. */
@@ -158,8 +158,8 @@ static norma_pair column_means(const job *j, int64_t at, double pivot, double m_
     column c = {j, pivot, by};
     norma_partial total;
     norma_reduce_runs(&j->reduction, at, gradient_stretch, end_run, &c, &total);
-    if (!isfinite(means.q)) means.q = (total.first.hi + total.first.lo) / m_q / by;
-    if (!isfinite(means.q_xhat)) means.q_xhat = (total.second.hi + total.second.lo) / m_q_xhat / by;
+    if (!isfinite(means.q)) means.q = (total.sums.first.hi + total.sums.first.lo) / m_q / by;
+    if (!isfinite(means.q_xhat)) means.q_xhat = (total.sums.second.hi + total.sums.second.lo) / m_q_xhat / by;
     if (j->call->type != NORMA_F64 || (isfinite(means.q) && isfinite(means.q_xhat))) break;
   }
   return means;
@@ -204,7 +204,7 @@ static void sum_runs(void *context, int64_t begin, int64_t end) {
   for (int64_t unit = begin; unit < end; unit++) {
     norma_partial total;
     norma_reduce_runs(r, unit, gradient_stretch, finish_only, &c, &total);
-    j->call->sums[unit] = norma_sums_of(n, first_dz_at(j, unit), &total);
+    j->call->sums[unit] = norma_sums_of(n, first_dz_at(j, unit), &total.sums);
   }
 }
 
@@ -219,16 +219,16 @@ void norma_unit_sums(const norma_call *call, const norma_saved *saved) {
 /* The mean of a unit's q, as sum_units has it: each sample is weighed, then they are added. */
 static norma_pair means_of(const norma_call *call, const norma_sums *sums, int64_t samples, int64_t apart,
                            double weight) {
-  norma_partial total = {0};
+  norma_partial_sums total = {0};
   double pivot = 0;
   int64_t count = 0;
   for (int64_t s = 0; s < samples; s++, sums += apart) {
     if (sums->count == 0) continue;
     if (count == 0) pivot = weight * sums->first;
-    norma_partial run = {.first = {sums->dy, sums->dy_lo}, .second = {sums->dy_xhat, sums->dy_xhat_lo}}, sample = {0};
+    norma_partial_sums run = {{sums->dy, sums->dy_lo}, {sums->dy_xhat, sums->dy_xhat_lo}}, sample = {0};
     norma_weigh_run(&run, weight, (double)sums->count, norma_is_single(call) ? 0 : sums->first, pivot);
-    norma_partial_join(&sample, &run);
-    norma_partial_join(&total, &sample);
+    norma_partial_sums_join(&sample, &run);
+    norma_partial_sums_join(&total, &sample);
     count += sums->count;
   }
   double m = (double)count;

@@ -75,17 +75,19 @@ void norma_walk_scatter(const norma_walk *walk, int64_t offset, int64_t first, i
 
 /* -------------------------------------------------------------------------------------------------- reductions --- */
 
-/* What a stretch of positions, or any union of them in order, adds up to. A reduction uses one half or the other. */
-typedef struct norma_partial {
-  norma_moments moments;
+typedef struct norma_partial_sums {
   norma_sum first, second;
-} norma_partial;
-
-/* Adds the sums; norma_moments_join the moments. */
-static inline void norma_partial_join(norma_partial *into, const norma_partial *piece) {
+} norma_partial_sums;
+static inline void norma_partial_sums_join(norma_partial_sums *into, const norma_partial_sums *piece) {
   norma_sum_add(&into->first, piece->first);
   norma_sum_add(&into->second, piece->second);
 }
+
+/* What a stretch of positions, or any union of them in order, adds up to. A reduction uses one half or the other. */
+typedef struct norma_partial {
+  norma_moments moments;
+  norma_partial_sums sums;
+} norma_partial;
 
 enum { NORMA_MAX_VIEWS = 10 };
 

@@ -152,7 +152,7 @@ static void sum_tile(const pass *p, tile *t, double *first, double *second) {
     for (int i = 0; i < 2 * t->rows; i++) norma_sum_add(&total[i], (norma_sum){sum[i], 0});
   }
   for (int r = 0; r < t->rows; r++) {
-    norma_partial of_row = {.first = total[2 * r], .second = total[2 * r + 1]};
+    norma_partial_sums of_row = {total[2 * r], total[2 * r + 1]};
     if (isnan(t->in.rstd[r])) of_row.first.hi = of_row.second.hi = NAN;
     t->means[r] = norma_unit_means(p->call, t->in.pivot[r], &of_row);
   }

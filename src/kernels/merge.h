@@ -35,23 +35,41 @@ static inline norma_moments norma_moments_about(double pivot, double deviations,
   return moments;
 }
 
-/* Chan's merge, in the caller's float mode. */
+/* Moments without the count, which the units of a block share. */
+typedef struct norma_run_moments {
+  double mean, mean_lo, m2, m2_lo;
+} norma_run_moments;
+
+/* Chan's merge, in the caller's float mode: `had` elements, and others whose share of all is `share`. */
+static inline void norma_run_moments_merge(norma_run_moments *into, double had, const norma_run_moments *other,
+                                           double share) {
+  double delta = (other->mean - into->mean) + (other->mean_lo - into->mean_lo);
+  double shift = into->mean_lo + delta * share;
+  norma_two_sum(into->mean, shift, &into->mean, &into->mean_lo);
+  norma_sum m2 = {into->m2, into->m2_lo};
+  norma_sum_add(&m2, (norma_sum){other->m2, other->m2_lo});
+  norma_sum_add(&m2, (norma_sum){delta * delta * (had * share), 0});
+  into->m2 = m2.hi;
+  into->m2_lo = m2.lo;
+}
+
+static inline norma_run_moments norma_without_count(const norma_moments *m) {
+  return (norma_run_moments){m->mean, m->mean_lo, m->m2, m->m2_lo};
+}
+static inline norma_moments norma_with_count(const norma_run_moments *m, int64_t count) {
+  return (norma_moments){count, m->mean, m->mean_lo, m->m2, m->m2_lo};
+}
+
 static inline void norma_moments_join(norma_moments *into, const norma_moments *other) {
   if (other->count == 0) return;
   if (into->count == 0) {
     *into = *other;
     return;
   }
-  double count = (double)into->count, share = (double)other->count / (double)(into->count + other->count);
-  double delta = (other->mean - into->mean) + (other->mean_lo - into->mean_lo);
-  double shift = into->mean_lo + delta * share;
-  norma_two_sum(into->mean, shift, &into->mean, &into->mean_lo);
-  norma_sum m2 = {into->m2, into->m2_lo};
-  norma_sum_add(&m2, (norma_sum){other->m2, other->m2_lo});
-  norma_sum_add(&m2, (norma_sum){delta * delta * (count * share), 0});
-  into->m2 = m2.hi;
-  into->m2_lo = m2.lo;
-  into->count += other->count;
+  int64_t count = into->count + other->count;
+  norma_run_moments both = norma_without_count(into), more = norma_without_count(other);
+  norma_run_moments_merge(&both, (double)into->count, &more, (double)other->count / (double)count);
+  *into = norma_with_count(&both, count);
 }
 
 /* The pivot of a stretch is the middle one of three values: no single outlier becomes it, and a constant has itself. */

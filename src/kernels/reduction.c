@@ -56,7 +56,7 @@ int norma_reduction_view(norma_reduction *r, const norma_operand *operand) {
 
 static void join(norma_partial *into, const norma_partial *piece) {
   norma_moments_join(&into->moments, &piece->moments);
-  norma_partial_join(into, piece);
+  norma_partial_sums_join(&into->sums, &piece->sums);
 }
 
 static void reduce_run(const norma_reduction *r, const int64_t offset[], norma_stretch *stretch, void *context,

@@ -4,6 +4,7 @@
 #include "row_plan.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { X, DY, DX, AFTER, DSUM, DAFTER, WEIGHT, BIAS };
 
@@ -19,11 +20,11 @@ typedef struct pass {
 /* What is known of a unit while its sums are taken. */
 typedef struct summer {
   double first, pivot; /* its first dz and q */
-  norma_partial total;
+  norma_partial_sums total;
 } summer;
 
-static double weight_at(const norma_row_plan *p, const char *weight) {
-  return weight ? norma_gamma(p->call, *(const float *)weight) : 1;
+static double weight_at(const norma_row_plan *p, const float *weight) {
+  return weight ? norma_gamma(p->call, *weight) : 1;
 }
 
 static norma_slopes slopes_of(const pass *b, int64_t unit, const char *weight) {
@@ -61,20 +62,20 @@ static void advance_z(run_z *z, int64_t n, int64_t size) {
 
 /* The two sums of a run, for the parameters as they are and for the unit. */
 static void add_run(const pass *b, int64_t unit, int64_t o, int64_t m, const norma_sum sums[2], const char *weight,
-                    const summer *s, norma_partial *into) {
-  norma_partial run = {.first = sums[0], .second = sums[1]};
+                    const summer *s, norma_partial_sums *into) {
+  norma_partial_sums run = {sums[0], sums[1]};
   const norma_saved *saved = &b->saved[unit];
   if (!b->varies) norma_finish_run(&run.second, run.first.hi, saved->mean_lo, saved->rstd);
   if (isnan(saved->rstd)) run.first.hi = run.second.hi = NAN;
   norma_run_sums_put(&b->runs, unit, o, m, &run);
   if (b->plan.call->sums) b->plan.call->sums[unit] = norma_sums_of(b->plan.run, s->first, &run);
-  if (!b->varies) norma_weigh_run(&run, weight_at(&b->plan, weight), (double)b->plan.run, 0, s->pivot);
-  norma_partial_join(into, &run);
+  if (!b->varies) norma_weigh_run(&run, weight_at(&b->plan, (const float *)weight), (double)b->plan.run, 0, s->pivot);
+  norma_partial_sums_join(into, &run);
 }
 
 /* dx of one run of unit `written` (or none, -1); the sums of the same run of unit `measured` (or none) are added. */
 static void backward_run(const pass *b, int64_t written, int64_t measured, const summer *s, int64_t o, int64_t m,
-                         norma_partial *into) {
+                         norma_partial_sums *into) {
   const norma_row_plan *p = &b->plan;
   norma_sum run[2] = {{0, 0}, {0, 0}};
   norma_rows row = {.rows = 1};
@@ -126,7 +127,7 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
 
 static void start_unit(const pass *b, int64_t unit, summer *s) {
   const norma_row_plan *p = &b->plan;
-  s->total = (norma_partial){0};
+  s->total = (norma_partial_sums){0};
   norma_type type = p->call->type;
   const char *weight = norma_row_start(p, WEIGHT, unit, 0, 0), *bias = norma_row_start(p, BIAS, unit, 0, 0);
   double after = norma_load_one(type, norma_row_start(p, AFTER, unit, 0, 0), 0, -0.0);
@@ -134,7 +135,7 @@ static void start_unit(const pass *b, int64_t unit, summer *s) {
   double dy = norma_load_one(type, norma_row_start(p, DY, unit, 0, 0), 0, 0);
   s->first = norma_single_dz(p->call, &b->saved[unit], x, dy, norma_load_one(NORMA_F32, weight, 0, 1),
                              norma_load_one(NORMA_F32, bias, 0, -0.0), after);
-  s->pivot = weight_at(p, weight) * s->first;
+  s->pivot = weight_at(p, (const float *)weight) * s->first;
 }
 
 /* dx of units first .. first + write - 1, and the sums of the `measure` units after them. */
@@ -145,10 +146,10 @@ static void backward_block(const pass *b, int64_t first, int write, int measure)
   for (int i = 0; i < measure; i++) start_unit(b, first + write + i, &units[i]);
   for (int64_t o = 0; o < p->outer; o++) {
     for (int i = 0; i < most; i++) {
-      norma_partial sample = {0};
+      norma_partial_sums sample = {0};
       for (int64_t m = 0; m < p->middle; m++)
         backward_run(b, i < write ? first + i : -1, i < measure ? first + write + i : -1, &units[i], o, m, &sample);
-      if (i < measure) norma_partial_join(&units[i].total, &sample);
+      if (i < measure) norma_partial_sums_join(&units[i].total, &sample);
     }
   }
   for (int i = 0; i < measure && !p->given; i++)
@@ -159,29 +160,31 @@ static void backward_block(const pass *b, int64_t first, int write, int measure)
 
 /* What is known of the units of a batch. */
 typedef struct batch {
-  int64_t first;
+  int64_t unit; /* the first of them */
   int count;
   double mean[NORMA_BLOCK_UNITS], mean_lo[NORMA_BLOCK_UNITS], rstd[NORMA_BLOCK_UNITS], pivot[NORMA_BLOCK_UNITS];
   float hi[NORMA_BLOCK_UNITS], lo[NORMA_BLOCK_UNITS], z_rstd[NORMA_BLOCK_UNITS];
+  double first[NORMA_BLOCK_UNITS]; /* dz, of which pivot is the q */
   norma_coefs z;
-  summer units[NORMA_BLOCK_UNITS];
+  norma_partial_sums total[NORMA_BLOCK_UNITS];
 } batch;
 
 static void batch_start(const pass *b, int64_t first, int count, batch *t) {
-  t->first = first;
+  t->unit = first;
   t->count = count;
   for (int i = 0; i < count; i++) {
     const norma_saved *s = &b->saved[first + i];
     t->mean[i] = s->mean, t->mean_lo[i] = s->mean_lo, t->rstd[i] = s->rstd;
     if (b->plan.call->activation) norma_coefs_set(s, &t->hi[i], &t->lo[i], &t->z_rstd[i]);
-    start_unit(b, first + i, &t->units[i]);
-    t->pivot[i] = t->units[i].pivot;
+    summer unit;
+    start_unit(b, first + i, &unit);
+    t->first[i] = unit.first, t->pivot[i] = unit.pivot, t->total[i] = unit.total;
   }
 }
 
 static norma_rows batch_rows(const norma_row_plan *p, const batch *t, int64_t o, int64_t m) {
-  norma_rows rows = {.x = norma_row_start(p, X, t->first, o, m), .dy = norma_row_start(p, DY, t->first, o, m)};
-  rows.y = (char *)norma_row_start(p, DX, t->first, o, m);
+  norma_rows rows = {.x = norma_row_start(p, X, t->unit, o, m), .dy = norma_row_start(p, DY, t->unit, o, m)};
+  rows.y = (char *)norma_row_start(p, DX, t->unit, o, m);
   rows.rows = t->count;
   rows.n = p->run;
   rows.x_stride = norma_row_step(p, X), rows.dy_stride = norma_row_step(p, DY), rows.y_stride = norma_row_step(p, DX);
@@ -191,19 +194,19 @@ static norma_rows batch_rows(const norma_row_plan *p, const batch *t, int64_t o,
 static norma_slopes batch_slopes(const pass *b, batch *t, int64_t o, int64_t m) {
   const norma_row_plan *p = &b->plan;
   norma_slopes s = {.mean = t->mean, .mean_lo = t->mean_lo, .rstd = t->rstd, .unit_row = 1};
-  s.weight = (const float *)norma_row_start(p, WEIGHT, t->first, o, m);
+  s.weight = (const float *)norma_row_start(p, WEIGHT, t->unit, o, m);
   s.weight_step = b->varies ? 1 : 0;
   s.weight_row = norma_row_step(p, WEIGHT);
   s.weight_offset = p->call->weight_offset;
-  s.dsum = norma_row_start(p, DSUM, t->first, o, m), s.dsum_row = norma_row_step(p, DSUM);
-  s.dafter = (char *)norma_row_start(p, DAFTER, t->first, o, m), s.dafter_row = norma_row_step(p, DAFTER);
+  s.dsum = norma_row_start(p, DSUM, t->unit, o, m), s.dsum_row = norma_row_step(p, DSUM);
+  s.dafter = (char *)norma_row_start(p, DAFTER, t->unit, o, m), s.dafter_row = norma_row_step(p, DAFTER);
   if (!p->call->activation) return s;
-  t->z = norma_coefs_make(p->call, t->hi, t->lo, t->z_rstd, b->saved + t->first);
+  t->z = norma_coefs_make(p->call, t->hi, t->lo, t->z_rstd, b->saved + t->unit);
   t->z.unit_row = 1;
-  t->z.weight = s.weight, t->z.bias = (const float *)norma_row_start(p, BIAS, t->first, o, m);
+  t->z.weight = s.weight, t->z.bias = (const float *)norma_row_start(p, BIAS, t->unit, o, m);
   t->z.weight_step = p->step[WEIGHT], t->z.bias_step = p->step[BIAS];
   t->z.weight_row = s.weight_row, t->z.bias_row = norma_row_step(p, BIAS);
-  t->z.after = norma_row_start(p, AFTER, t->first, o, m), t->z.after_row = norma_row_step(p, AFTER);
+  t->z.after = norma_row_start(p, AFTER, t->unit, o, m), t->z.after_row = norma_row_step(p, AFTER);
   s.z = &t->z;
   return s;
 }
@@ -211,25 +214,26 @@ static norma_slopes batch_slopes(const pass *b, batch *t, int64_t o, int64_t m) 
 /* The same run of all units in one loop; it is at most a stretch. */
 static void sum_batch(const pass *b, batch *t) {
   const norma_row_plan *p = &b->plan;
+  double sum[2 * NORMA_BLOCK_UNITS], weight[NORMA_BLOCK_UNITS];
+  norma_weighing weighing = {weight, t->pivot, (double)p->run};
+  norma_partial_sums sample[NORMA_BLOCK_UNITS], run[NORMA_BLOCK_UNITS];
   for (int64_t o = 0; o < p->outer; o++) {
-    norma_partial sample[NORMA_BLOCK_UNITS];
-    for (int i = 0; i < t->count; i++) sample[i] = (norma_partial){0};
+    memset(sample, 0, sizeof sample);
     for (int64_t m = 0; m < p->middle; m++) {
-      double sum[2 * NORMA_BLOCK_UNITS];
       norma_rows rows = batch_rows(p, t, o, m);
       norma_slopes slopes = batch_slopes(b, t, o, m);
-      const char *weight = (const char *)slopes.weight;
+      for (int i = 0; i < t->count && !b->varies; i++)
+        weight[i] = weight_at(p, slopes.weight ? slopes.weight + i * slopes.weight_row : NULL);
       if (!b->varies) slopes.weight = NULL;
       if (b->keeps) slopes.dz = rows.y, slopes.dz_row = rows.y_stride;
       p->kernels->batch_gradients(p->call->type, &slopes, &rows, t->pivot, sum);
-      for (int i = 0; i < t->count; i++, weight += weight ? norma_row_step(p, WEIGHT) * (int64_t)sizeof(float) : 0) {
-        norma_sum run[2] = {{0, 0}, {0, 0}};
-        norma_sum_add(&run[0], (norma_sum){sum[2 * i], 0});
-        norma_sum_add(&run[1], (norma_sum){sum[2 * i + 1], 0});
-        add_run(b, t->first + i, o, m, run, weight, &t->units[i], &sample[i]);
-      }
+      p->kernels->finish_runs(sum, sum + 1, 2, b->varies ? NULL : t->mean_lo, t->rstd, run, t->count);
+      for (int i = 0; i < t->count && b->runs.at; i++) norma_run_sums_put(&b->runs, t->unit + i, o, m, &run[i]);
+      for (int i = 0; i < t->count && p->call->sums; i++)
+        p->call->sums[t->unit + i] = norma_sums_of(p->run, t->first[i], &run[i]);
+      p->kernels->join_runs(sample, run, 1, b->varies ? NULL : &weighing, t->count);
     }
-    for (int i = 0; i < t->count; i++) norma_partial_join(&t->units[i].total, &sample[i]);
+    p->kernels->join_runs(t->total, sample, 1, NULL, t->count);
   }
 }
 
@@ -241,7 +245,7 @@ static void backward_batches(const pass *b, int64_t begin, int64_t end) {
     bool known = p->call->means_known;
     if ((!p->given && !known) || b->runs.at) sum_batch(b, &t);
     for (int i = 0; i < t.count && !p->given && !known; i++)
-      b->means[unit + i] = norma_unit_means(p->call, t.pivot[i], &t.units[i].total);
+      b->means[unit + i] = norma_unit_means(p->call, t.pivot[i], &t.total[i]);
     norma_dx_block block;
     norma_dx dx = norma_dx_make(&b->saved[unit], p->given ? NULL : &b->means[unit], t.count, &block);
     for (int64_t run = 0; run < p->outer * p->middle && p->call->dx.data; run++) {

@@ -121,26 +121,40 @@ static norma_rows batch_rows(const norma_row_plan *p, const batch *b, int64_t o,
   return rows;
 }
 
+/* The rows whose pivot is far from their mean, once more about the mean. */
+static void measure_again(const norma_row_plan *p, const norma_rows *rows, const double *pivot,
+                          norma_run_moments *runs) {
+  for (int64_t i = 0; i < rows->rows; i++) {
+    norma_moments m = norma_with_count(&runs[i], rows->n);
+    if (!norma_pivot_is_far(&m, pivot[i])) continue;
+    double sum[2], mean = m.mean;
+    p->kernels->moments(p->call->type, (const char *)rows->x + i * rows->x_stride * p->size, rows->n, mean, sum);
+    m = norma_moments_about(mean, sum[0], sum[1], rows->n);
+    runs[i] = norma_without_count(&m);
+  }
+}
+
 /* The same run of all units in one loop; it is at most a stretch. */
 static void measure_batch(const pass *f, batch *b) {
   const norma_row_plan *p = &f->plan;
-  norma_moments total[NORMA_BLOCK_UNITS], sample[NORMA_BLOCK_UNITS];
-  for (int i = 0; i < b->count; i++) total[i] = (norma_moments){0};
+  norma_run_moments total[NORMA_BLOCK_UNITS], sample[NORMA_BLOCK_UNITS], run[NORMA_BLOCK_UNITS];
+  double pivot[NORMA_BLOCK_UNITS], sum[2 * NORMA_BLOCK_UNITS];
+  int64_t elements = p->middle * p->run;
+  bool rms = p->call->layer->rms;
   for (int64_t o = 0; o < p->outer; o++) {
-    for (int i = 0; i < b->count; i++) sample[i] = (norma_moments){0};
     for (int64_t m = 0; m < p->middle; m++) {
-      double pivot[NORMA_BLOCK_UNITS], sum[2 * NORMA_BLOCK_UNITS];
       norma_rows rows = batch_rows(p, b, o, m);
-      p->kernels->batch_moments(p->call->type, &rows, p->call->layer->rms, pivot, sum);
-      for (int i = 0; i < b->count; i++) {
-        norma_moments run =
-            stretch_moments(p, (const char *)rows.x + i * rows.x_stride * p->size, p->run, pivot[i], sum + 2 * i);
-        norma_moments_join(&sample[i], &run);
-      }
+      p->kernels->batch_moments(p->call->type, &rows, rms, pivot, sum);
+      if (p->kernels->run_moments(pivot, rms ? NULL : sum, sum + 1, 2, p->run, run, b->count) && !rms)
+        measure_again(p, &rows, pivot, run);
+      p->kernels->join_moments(sample, m * p->run, run, 1, p->run, b->count);
     }
-    for (int i = 0; i < b->count; i++) norma_moments_join(&total[i], &sample[i]);
+    p->kernels->join_moments(total, o * elements, sample, 1, elements, b->count);
   }
-  for (int i = 0; i < b->count; i++) norma_finish_unit(&f->outputs, b->first + i, &total[i]);
+  for (int i = 0; i < b->count; i++) {
+    norma_moments unit = norma_with_count(&total[i], p->outer * elements);
+    norma_finish_unit(&f->outputs, b->first + i, &unit);
+  }
 }
 
 static void write_batch(const pass *f, batch *b) {

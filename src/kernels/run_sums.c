@@ -15,14 +15,6 @@ bool norma_weight_varies(const norma_call *call) {
   return false;
 }
 
-/* The sum of q - pivot is weight * sum(dy - first) + n * (weight * first - pivot). If q is constant this is exactly 0:
- * where dy has few bits and first is 0, because both terms are roundings of the same number (float32 products and their
- * sums are exact in float64); elsewhere because both are 0. */
-void norma_weigh_run(norma_partial *run, double weight, double n, double first, double pivot) {
-  run->first = (norma_sum){weight * run->first.hi + n * (weight * first - pivot), weight * run->first.lo};
-  run->second = (norma_sum){weight * run->second.hi, weight * run->second.lo};
-}
-
 norma_pair norma_means_about(const norma_call *call, double pivot, norma_pair means) {
   means.q += pivot;
   means.first = pivot;
@@ -32,7 +24,7 @@ norma_pair norma_means_about(const norma_call *call, double pivot, norma_pair me
   return means;
 }
 
-norma_pair norma_unit_means(const norma_call *call, double pivot, const norma_partial *total) {
+norma_pair norma_unit_means(const norma_call *call, double pivot, const norma_partial_sums *total) {
   double m = (double)norma_layer_unit_elements(call->layer);
   norma_pair means = {.q = (total->first.hi + total->first.lo) / m};
   means.q_xhat = (total->second.hi + total->second.lo) / (m - call->ddof);
@@ -80,8 +72,8 @@ static norma_partial_sums *run_at(const norma_run_sums *s, int64_t kept, int64_t
 }
 
 void norma_run_sums_put(const norma_run_sums *s, int64_t unit, int64_t outer, int64_t middle,
-                        const norma_partial *run) {
-  if (s->at) *run_at(s, unit, outer, middle) = (norma_partial_sums){run->first, run->second};
+                        const norma_partial_sums *run) {
+  if (s->at) *run_at(s, unit, outer, middle) = *run;
 }
 
 typedef struct job {
@@ -91,18 +83,16 @@ typedef struct job {
 } job;
 
 static void sum_some(const job *j, int64_t param, int64_t n) {
-  norma_partial_sums total[NORMA_CHAINS], sample[NORMA_CHAINS];
-  double dweight[NORMA_CHAINS], dbias[NORMA_CHAINS];
-  int64_t at[NORMA_CHAINS];
+  const norma_kernels *kernels = norma_kernels_best();
+  norma_partial_sums total[NORMA_BLOCK_UNITS], sample[NORMA_BLOCK_UNITS];
+  double dweight[NORMA_BLOCK_UNITS], dbias[NORMA_BLOCK_UNITS];
+  int64_t step = j->runs.kept.count ? j->runs.kept.stride[j->runs.kept.count - 1] / DOUBLES : 0;
   memset(total, 0, sizeof total);
-  for (int64_t i = 0; i < n; i++) at[i] = norma_walk_offset(&j->runs.kept, param + i);
   for (int64_t o = 0; o < j->outer; o++) {
     memset(sample, 0, sizeof sample);
-    for (int64_t m = 0; m < j->middle; m++) {
-      int64_t beside = norma_walk_offset(&j->runs.outer, o) + norma_walk_offset(&j->runs.middle, m);
-      for (int64_t i = 0; i < n; i++) norma_partial_sums_join(&sample[i], j->runs.at + (at[i] + beside) / DOUBLES);
-    }
-    for (int64_t i = 0; i < n; i++) norma_partial_sums_join(&total[i], &sample[i]);
+    for (int64_t m = 0; m < j->middle; m++)
+      kernels->join_runs(sample, run_at(&j->runs, param, o, m), step, NULL, n);
+    kernels->join_runs(total, sample, 1, NULL, n);
   }
   for (int64_t i = 0; i < n; i++) {
     dweight[i] = total[i].second.hi + total[i].second.lo;
@@ -112,9 +102,15 @@ static void sum_some(const job *j, int64_t param, int64_t n) {
   if (j->dbias.data) norma_walk_scatter(&j->dbias, 0, param, n, dbias);
 }
 
+/* Blocks of parameters whose sums are evenly spaced. */
 static void sum_params(void *context, int64_t begin, int64_t end) {
-  for (int64_t param = begin; param < end; param += NORMA_CHAINS)
-    sum_some(context, param, end - param < NORMA_CHAINS ? end - param : NORMA_CHAINS);
+  const norma_walk *kept = &((const job *)context)->runs.kept;
+  int64_t row = kept->count > 1 ? kept->length[kept->count - 1] : end, n;
+  for (int64_t param = begin; param < end; param += n) {
+    n = end - param < NORMA_BLOCK_UNITS ? end - param : NORMA_BLOCK_UNITS;
+    if (row - param % row < n) n = row - param % row;
+    sum_some(context, param, n);
+  }
 }
 
 void norma_params_from_runs(const norma_call *call, const norma_run_sums *runs) {

@@ -92,6 +92,26 @@ typedef struct norma_ahead {
   double sum[2];
 } norma_ahead;
 
+/* What makes sums of dy and dy * xhat those of the units, whose runs have so many elements. */
+typedef struct norma_weighing {
+  const double *weight, *pivot;
+  double elements;
+} norma_weighing;
+
+/* The second sum of a run without a weight becomes one of dy * xhat. An Inf in dy has made both what they should be. */
+static inline void norma_finish_run(norma_sum *second, double first, double mean_lo, double rstd) {
+  double beside = isfinite(first) ? mean_lo * first : 0;
+  *second = (norma_sum){(second->hi - beside) * rstd, second->lo * rstd};
+}
+/* Sums of dy - first and dy * xhat become those of q - pivot and q * xhat, q = dy * weight, n elements. The first is
+ * weight * sum(dy - first) + n * (weight * first - pivot). If q is constant this is exactly 0: where dy has few bits and
+ * first is 0, because both terms are roundings of the same number (float32 products and their sums are exact in
+ * float64); elsewhere because both are 0. */
+static inline void norma_weigh_run(norma_partial_sums *run, double weight, double n, double first, double pivot) {
+  run->first = (norma_sum){weight * run->first.hi + n * (weight * first - pivot), weight * run->first.lo};
+  run->second = (norma_sum){weight * run->second.hi, weight * run->second.lo};
+}
+
 typedef struct norma_kernels {
   const char *name;
   /* sum[0] = sum(x - pivot), sum[1] = sum((x - pivot)^2), in the order of the tree */
@@ -126,6 +146,21 @@ typedef struct norma_kernels {
   void (*column_gradients)(norma_type type, const norma_slopes *slopes, bool by_row, const void *x, int64_t x_stride,
                            const void *dy, int64_t dy_stride, int64_t n, int64_t columns, const double *pivot,
                            double *sum);
+  /* What n runs of neighbouring units add, each to its own; `step` from one run to the next. */
+  /* The sums of runs from those of gradients, at a step of 1 or 2; NaN where rstd is, unless that is NULL. mean_lo NULL:
+   * there is nothing to finish. */
+  void (*finish_runs)(const double *first, const double *second, int64_t step, const double *mean_lo,
+                      const double *rstd, norma_partial_sums *runs, int64_t n);
+  /* weighing NULL: as they are */
+  void (*join_runs)(norma_partial_sums *into, const norma_partial_sums *runs, int64_t step,
+                    const norma_weighing *weighing, int64_t n);
+  /* The moments of runs of `count` elements from sums of deviations from a pivot (NULL: they are 0) and of their
+   * squares, at a step of 1 or 2; whether any pivot is far. */
+  bool (*run_moments)(const double *pivot, const double *deviations, const double *squares, int64_t step,
+                      int64_t count, norma_run_moments *runs, int64_t n);
+  /* Runs of `count` elements join units that had `had`; none of them overlaps. */
+  void (*join_moments)(norma_run_moments *into, int64_t had, const norma_run_moments *runs, int64_t step,
+                       int64_t count, int64_t n);
   void (*fence)(void); /* after streaming stores, before other threads read */
 } norma_kernels;
 
@@ -174,31 +209,15 @@ norma_dx norma_dx_make(const norma_saved *saved, const norma_pair *means, int un
 
 /* run_sums.c: whether the weight changes along the runs of a unit; where it does not, a run is summed without it. */
 bool norma_weight_varies(const norma_call *call);
-/* The second sum of a run without a weight becomes one of dy * xhat. An Inf in dy has made both what they should be. */
-static inline void norma_finish_run(norma_sum *second, double first, double mean_lo, double rstd) {
-  double beside = isfinite(first) ? mean_lo * first : 0;
-  *second = (norma_sum){(second->hi - beside) * rstd, second->lo * rstd};
-}
-/* Sums of dy - first and dy * xhat become those of q - pivot and q * xhat, q = dy * weight, n elements. */
-void norma_weigh_run(norma_partial *run, double weight, double n, double first, double pivot);
 /* A run as a value; its sums are those before norma_weigh_run. */
-static inline norma_sums norma_sums_of(int64_t count, double first, const norma_partial *run) {
+static inline norma_sums norma_sums_of(int64_t count, double first, const norma_partial_sums *run) {
   return (norma_sums){count, first, run->first.hi, run->first.lo, run->second.hi, run->second.lo};
 }
 /* What dx needs of a unit, from the means of q - pivot and of q * xhat, or from their sums. */
 norma_pair norma_means_about(const norma_call *call, double pivot, norma_pair means);
-norma_pair norma_unit_means(const norma_call *call, double pivot, const norma_partial *total);
+norma_pair norma_unit_means(const norma_call *call, double pivot, const norma_partial_sums *total);
 
 /* The sums of all runs, for the parameters. */
-typedef struct norma_partial_sums {
-  norma_sum first, second;
-} norma_partial_sums;
-static inline void norma_partial_sums_join(norma_partial_sums *into, const norma_partial_sums *other) {
-  norma_sum_add(&into->first, other->first);
-  norma_sum_add(&into->second, other->second);
-}
-/* Units or parameters whose sums are joined at once: each is a chain of additions, and a processor follows several. */
-enum { NORMA_CHAINS = 16 };
 typedef struct norma_run_sums {
   norma_partial_sums *at; /* NULL: they are not kept */
   norma_walk kept, outer, middle;
@@ -206,7 +225,7 @@ typedef struct norma_run_sums {
 int64_t norma_run_count(const norma_layer *layer);
 norma_run_sums norma_run_sums_make(const norma_call *call, const norma_reduction *r, void *workspace);
 void norma_run_sums_put(const norma_run_sums *s, int64_t unit, int64_t outer, int64_t middle,
-                        const norma_partial *run);
+                        const norma_partial_sums *run);
 void norma_params_from_runs(const norma_call *call, const norma_run_sums *runs);
 /* dweight and dbias from the sums of runs, norma_partial_sums that stand where the operand says. */
 void norma_params_from(const norma_call *call, const norma_operand *sums);
