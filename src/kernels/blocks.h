@@ -177,6 +177,13 @@ NORMA_INLINE bool sink_is_direct(norma_type type, const sink *s, const float *x,
   return type == NORMA_F32 && !s->stream && n >= NORMA_QUARTER && (const char *)x != s->to;
 }
 
+/* Lines that a group will be stored to soon, to be owned by then: a store that waits for its line holds up others. */
+enum { NORMA_STORE_AHEAD = 1024 };
+NORMA_INLINE void sink_ahead(const sink *s, int64_t bytes) {
+  uintptr_t at = (uintptr_t)s->to + NORMA_STORE_AHEAD; /* may be past the end */
+  for (int64_t i = 0; i < bytes && !s->stream; i += 64) __builtin_prefetch((const char *)(at + (uintptr_t)i), 1);
+}
+
 /* n <= 64 float32 results, rounded to the type. */
 NORMA_INLINE void store_group(norma_type type, sink *s, const float *values, int64_t n) {
   NORMA_ALIGNED uint16_t halves[NORMA_GROUP];

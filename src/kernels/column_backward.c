@@ -17,11 +17,13 @@ typedef struct pass {
   norma_partial_sums *pieces; /* [piece of the run][plane][outer][column] */
   norma_walk dweight_planes, dweight_columns, dbias_planes, dbias_columns;
   bool stream;
+  int64_t wide;  /* columns of a piece of work for threads */
   bool keeps;    /* dz, in dx */
   bool by_plane; /* a plane is written while it is in a cache, and the next one fetched */
 } pass;
 
-/* Columns of a piece of work for threads. */
+
+/* Columns of a piece of work, at most. */
 enum { WIDE = 2 * NORMA_COLUMNS };
 
 static norma_partial_sums *piece_at(const pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t column) {
@@ -115,10 +117,10 @@ static void sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t piece
 
 static void sum_items(void *context, int64_t begin, int64_t end) {
   const pass *p = context;
-  int64_t blocks = (p->plan.width + WIDE - 1) / WIDE;
+  int64_t blocks = (p->plan.width + p->wide - 1) / p->wide;
   for (int64_t item = begin; item < end; item++) {
-    int64_t first = item % blocks * WIDE, at = item / blocks, piece = at % p->plan.pieces_of_run;
-    int64_t last = norma_smaller(first + WIDE, p->plan.width);
+    int64_t first = item % blocks * p->wide, at = item / blocks, piece = at % p->plan.pieces_of_run;
+    int64_t last = norma_smaller(first + p->wide, p->plan.width);
     at /= p->plan.pieces_of_run;
     for (int64_t c = first; c < last; c += NORMA_COLUMNS)
       sum_piece(p, at / p->plan.outer_count, at % p->plan.outer_count, piece, c,
@@ -142,7 +144,9 @@ static void join_pieces(void *context, int64_t begin, int64_t end) {
 
 static void sum_all(pass *p) {
   const norma_column_plan *plan = &p->plan;
-  int64_t runs = plan->plane_count * plan->outer_count, blocks = (plan->width + WIDE - 1) / WIDE;
+  int64_t runs = plan->plane_count * plan->outer_count;
+  p->wide = norma_column_piece(plan, runs * plan->pieces_of_run, WIDE);
+  int64_t blocks = (plan->width + p->wide - 1) / p->wide;
   norma_parallel(plan->call->threads, runs * plan->pieces_of_run * blocks, 1, norma_pass_bytes(plan->call, 2),
                  sum_items, p);
   if (plan->pieces_of_run > 1)
@@ -328,7 +332,7 @@ static void put_sums(void *context, int64_t begin, int64_t end) {
 static void backward_planes(void *context, int64_t begin, int64_t end) {
   const pass *p = context;
   const norma_column_plan *plan = &p->plan;
-  int64_t blocks = (plan->width + WIDE - 1) / WIDE, items = plan->pieces_of_run * blocks;
+  int64_t blocks = (plan->width + p->wide - 1) / p->wide, items = plan->pieces_of_run * blocks;
   int64_t units = plan->width / plan->middle;
   for (int64_t plane = begin; plane < end; plane++) {
     sum_items(context, plane * items, (plane + 1) * items);
@@ -368,6 +372,7 @@ bool norma_column_backward(const norma_call *call, const norma_saved *saved, nor
   bool through = call->dx.data && !given && !call->means_known;
   if (through && are_planes_apart(&p.plan)) {
     p.by_plane = true;
+    p.wide = WIDE;
     norma_parallel(call->threads, p.plan.plane_count, 1, norma_pass_bytes(call, 3), backward_planes, &p);
     if (together) params_from_units(&p);
     return true;

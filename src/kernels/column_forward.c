@@ -195,6 +195,7 @@ static void choose_tile(pass *p) {
   int64_t fitting = TILE_BYTES / (p->plan.rows * p->x.size), tile = norma_smaller(p->plan.width, NORMA_TILE);
   if (fitting < 64) fitting = p->plan.width; /* it would not stay there anyway: whole rows are read best */
   if (fitting < tile) tile = fitting & -(int64_t)64;
+  tile = norma_column_piece(&p->plan, p->plan.plane_count, tile);
   if (tile > p->plan.middle) tile -= tile % p->plan.middle;
   p->tile = tile;
 }

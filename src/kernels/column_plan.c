@@ -97,6 +97,12 @@ void norma_column_units(const norma_column_plan *p, int64_t plane, int64_t colum
   }
 }
 
+int64_t norma_column_piece(const norma_column_plan *p, int64_t others, int64_t wide) {
+  int threads = p->call->threads && p->call->threads->run ? 4 : norma_num_threads();
+  while (wide > 64 && others * ((p->width + wide - 1) / wide) < threads) wide /= 2;
+  return wide;
+}
+
 /* ------------------------------------------------------------------------------------------------ row after row --- */
 
 /* Bytes of a chunk of rows: enough to amortize the coefficients that are made for each. */

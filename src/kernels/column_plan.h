@@ -55,6 +55,10 @@ static inline int64_t norma_column_ahead(const norma_column_plan *p, const norma
   return norma_walk_offset(&v->planes, plane + 1) - norma_walk_offset(&v->planes, plane);
 }
 
+/* Columns of a piece of work, at most `wide`: fewer where `others` pieces beside each other are too few for all
+ * threads. */
+int64_t norma_column_piece(const norma_column_plan *p, int64_t others, int64_t wide);
+
 static inline int64_t norma_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 #endif

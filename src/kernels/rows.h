@@ -239,6 +239,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
       moments_group(load_group(type, ahead->x, i, in_ahead), pivot, &s);
     }
     if (x_ahead) prefetch_group(type, x, i + x_ahead);
+    sink_ahead(out, type == NORMA_F32 ? 256 : 128);
     const float *from = load_group(type, x, i, in), *after = load_after(type, c, i, NORMA_GROUP, after_room);
     float *to = direct && from != (const float *)out->to && !after ? (float *)out->to : result;
     wide bad = wide_set(0);

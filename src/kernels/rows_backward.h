@@ -326,6 +326,7 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
     }
     if (rows->x_ahead) prefetch_group(type, x, i + rows->x_ahead);
     if (rows->dy_ahead) prefetch_group(type, dy, i + rows->dy_ahead);
+    sink_ahead(out, type == NORMA_F32 ? 256 : 128);
     backward_piece(type, c, &shared, !c->dx.means, units, weights, x, dy, i, NORMA_GROUP, out, dafter);
   }
   if (i < n) {

@@ -92,7 +92,8 @@ NORMA_INLINE void wide_store(float *p, wide a) { _mm512_storeu_ps(p, a); }
 NORMA_INLINE wide wide_add(wide a, wide b) { return _mm512_add_ps(a, b); }
 NORMA_INLINE wide wide_sub(wide a, wide b) { return _mm512_sub_ps(a, b); }
 NORMA_INLINE wide wide_mul(wide a, wide b) { return _mm512_mul_ps(a, b); }
-NORMA_INLINE wide wide_bad(wide bad, wide v) { return _mm512_or_ps(bad, _mm512_sub_ps(v, v)); }
+/* v * 0 + bad: no result depends on it, so it may be fused. */
+NORMA_INLINE wide wide_bad(wide bad, wide v) { return _mm512_fmadd_ps(v, _mm512_setzero_ps(), bad); }
 NORMA_INLINE bool wide_is_bad(wide bad) { return _mm512_cmp_ps_mask(bad, bad, _CMP_UNORD_Q) != 0; }
 #else
 enum { NORMA_WIDE = 8 };

@@ -116,14 +116,13 @@ static void put_outputs(const norma_unit_outputs *o, int64_t unit, const norma_s
 static void finish_scaled(const norma_unit_outputs *o, int64_t unit, const norma_moments *m, double scale) {
   double var = variance(m, o->call->ddof);
   norma_saved s = {m->mean, m->mean_lo, reciprocal_std(var + o->call->eps * scale * scale), scale};
-  norma_moments true_size = {m->count, m->mean / scale, m->mean_lo / scale, m->m2 / scale / scale,
-                             m->m2_lo / scale / scale};
-  if (!isfinite(m->mean) || !isfinite(var)) { /* one NaN or Inf makes a whole unit NaN, in every layer alike */
-    var = s.mean = s.mean_lo = s.rstd = NAN;
-    true_size = (norma_moments){m->count, NAN, 0, NAN, 0};
-  }
+  bool finite = isfinite(m->mean) && isfinite(var);
+  if (!finite) var = s.mean = s.mean_lo = s.rstd = NAN; /* one NaN or Inf makes a whole unit NaN, in every layer alike */
   put_outputs(o, unit, &s, var);
-  if (o->moments) o->moments[unit] = true_size;
+  if (!o->moments) return; /* before the divisions, which short runs feel */
+  o->moments[unit] = finite ? (norma_moments){m->count, m->mean / scale, m->mean_lo / scale, m->m2 / scale / scale,
+                                              m->m2_lo / scale / scale}
+                            : (norma_moments){m->count, NAN, 0, NAN, 0};
 }
 
 void norma_finish_unit(const norma_unit_outputs *outputs, int64_t unit, const norma_moments *m) {
