@@ -260,7 +260,7 @@ bool norma_layer_backward(const norma_call *call, const norma_saved *saved, void
   pass p = {.call = call, .kernels = norma_kernels_best(), .saved = saved, .pieces = workspace};
   norma_reduction param;
   if (!call->dx.data || call->given_var.data || call->means_known) return false;
-  if ((!call->dweight.data && !call->dbias.data) || !norma_weight_varies(call)) return false;
+  if (!norma_weight_varies(call)) return false; /* without dweight and dbias it is still the fastest */
   if (!find_shape(call->layer, &p.shape)) return false;
   norma_reduction_init(&param, call->layer, NORMA_PARAMS);
   if (!view_make(&p, &param, &call->x, &p.x) || !view_make(&p, &param, &call->dy, &p.dy) ||
@@ -283,6 +283,7 @@ bool norma_layer_backward(const norma_call *call, const norma_saved *saved, void
   p.keeps = norma_keeps_dz(call);
   p.stream = norma_streams(call) && !p.keeps;
   norma_parallel(call->threads, p.shape.slots, 1, bytes, backward_slots, &p);
+  if (!p.dweight.data && !p.dbias.data) return true;
   if (p.shape.items == 1) { /* nothing to add: the sums are those of the only stretch, which are never -0 */
     if (p.dbias.data) norma_walk_scatter(&p.dbias, 0, 0, p.shape.width, p.pieces);
     if (p.dweight.data) norma_walk_scatter(&p.dweight, 0, 0, p.shape.width, p.pieces + p.shape.width);

@@ -15,9 +15,9 @@ static const double offset_for_type[] = {[NORMA_F32] = 300, [NORMA_F64] = 1e6, [
 static layout any_layout(uint64_t *seed) { return (layout)random_below(seed, LAYOUT_COUNT); }
 
 static void compare(const trial *t, const char *name, const outcome *expected, const manner *m) {
-  problem_is("%s %s: x %s, y %s, dy %s, dx %s, parameters %s, in place %d, saved %d, own workspace %d", name,
-             norma_type_name(t->type), layout_name(m->x), layout_name(m->y), layout_name(m->dy), layout_name(m->dx),
-             layout_name(m->params), m->in_place, m->use_saved, m->own_workspace);
+  problem_is("%s %s: x %s, y %s, dy %s, dx %s, parameters %s, in place %d, saved %d, own workspace %d, only dx %d",
+             name, norma_type_name(t->type), layout_name(m->x), layout_name(m->y), layout_name(m->dy), layout_name(m->dx),
+             layout_name(m->params), m->in_place, m->use_saved, m->own_workspace, m->only_dx);
   outcome got = trial_run(t, m);
   assert_same_outcome(t, &got, expected);
   outcome_free(&got);
@@ -28,6 +28,7 @@ static void every_manner(const trial *t, const char *name, uint64_t *seed) {
   outcome expected = trial_run(t, &plain);
   for (layout l = LAYOUT_DENSE; l < LAYOUT_COUNT; l++) {
     compare(t, name, &expected, &(manner){.x = l, .y = l, .dy = l, .dx = l});
+    compare(t, name, &expected, &(manner){.x = l, .y = l, .dy = l, .dx = l, .only_dx = 1});
   }
   for (int i = 0; i < 8; i++) {
     compare(t, name, &expected,

@@ -166,8 +166,8 @@ outcome trial_run(const trial *t, const manner *m) {
   int64_t units = norma_layer_units(&t->layer);
   small_arrays p = {small_array(t, NORMA_AFFINE, m->params, t->weight, t->weight == NULL),
                     small_array(t, NORMA_AFFINE, m->params, t->bias, t->bias == NULL),
-                    small_array(t, NORMA_AFFINE, m->params, NULL, !has_affine(&t->layer)),
-                    small_array(t, NORMA_AFFINE, m->params, NULL, !has_affine(&t->layer)),
+                    small_array(t, NORMA_AFFINE, m->params, NULL, m->only_dx || !has_affine(&t->layer)),
+                    small_array(t, NORMA_AFFINE, m->params, NULL, m->only_dx || !has_affine(&t->layer)),
                     small_array(t, NORMA_SHARE, m->params, t->given_mean, t->given_mean == NULL),
                     small_array(t, NORMA_SHARE, m->params, t->given_var, t->given_var == NULL)};
   outcome o = {.y = NULL};

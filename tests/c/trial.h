@@ -24,6 +24,7 @@ typedef struct manner {
   layout params;        /* weight, bias, their gradients and given statistics */
   int in_place;         /* y is x, dx is dy */
   int use_saved;
+  int only_dx;       /* no gradients of the parameters are asked for */
   int own_workspace; /* of the size asked for, full of NaN */
   const norma_threads *threads;
 } manner;
