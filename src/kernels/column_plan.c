@@ -98,7 +98,8 @@ void norma_column_units(const norma_column_plan *p, int64_t plane, int64_t colum
 }
 
 int64_t norma_column_piece(const norma_column_plan *p, int64_t others, int64_t wide) {
-  int threads = p->call->threads && p->call->threads->run ? 4 : norma_num_threads();
+  /* How many a caller's pool has is not known; narrow pieces are read more slowly than whole rows. */
+  int threads = p->call->threads && p->call->threads->run ? 2 : norma_num_threads();
   while (wide > 64 && others * ((p->width + wide - 1) / wide) < threads) wide /= 2;
   return wide;
 }
