@@ -1,4 +1,6 @@
 """The results as lines of text, as Markdown and as a chart."""
+import statistics
+
 import machine
 import workloads
 
@@ -63,12 +65,45 @@ def line(row, chosen, peers):
     return align(cells(row, peers), columns(chosen, peers)[1])
 
 
+def seconds_of(row, program):
+    """The median time; None where the program has no such row."""
+    if program == "norma":
+        return row["seconds"]["norma"]["median"]
+    return row["peers"][program]["median"] if program in row["peers"] else None
+
+
+def comparison(rows, program, peer, direction):
+    pairs = [(seconds_of(row, program), seconds_of(row, peer)) for row in rows if row["direction"] == direction]
+    times = [theirs / ours for ours, theirs in pairs if ours and theirs]
+    if not times:
+        return None
+    slower = sum(factor < 1 for factor in times)
+    return f"{statistics.geometric_mean(times):.2f} times as fast {direction}, slower on {slower} of {len(times)} rows"
+
+
+def summary(results):
+    """A sentence for each peer and number of threads: geometric means over the rows that both have."""
+    peers = list(results["machine"]["peers"])
+    pairs = [("norma", peer) for peer in peers if peer != "norma.torch"]
+    if "torch" in peers and "norma.torch" in peers:
+        pairs.append(("norma.torch", "torch"))
+    text = []
+    for threads in sorted({row["threads"] for row in results["rows"]}):
+        rows = [row for row in results["rows"] if row["threads"] == threads]
+        for program, peer in pairs:
+            found = [said for said in (comparison(rows, program, peer, way) for way in ("fwd", "bwd")) if said]
+            if found:
+                text.append(f"{TITLES[program]} beside {TITLES[peer]}, threads {threads}: {'; '.join(found)}")
+    return text
+
+
 def markdown(results):
     peers = list(results["machine"]["peers"])
     names, _ = columns([], peers)
     text = [f"- {sentence}" for sentence in machine.sentences(results["machine"])]
     text += ["", "| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
     text += ["| " + " | ".join(cells(row, peers)) + " |" for row in results["rows"]]
+    text += [""] + [f"- {sentence}" for sentence in summary(results)]
     text += [""] + [f"Skipped: {row['name']}: {row['why']}" for row in results["skipped"]]
     return "\n".join(text).rstrip() + "\n"
 

@@ -119,6 +119,7 @@ def main():
     chosen = [w for w in workloads.read() if (w.quick or not arguments.quick) and
               (re.search(arguments.rows, w.name) or re.search(arguments.rows, w.problem))]
     results = measure(arguments, machine.describe(BUILD / "norma"), chosen)
+    print("\n" + "\n".join(report.summary(results)))
     for name, share in results["idle"].items():
         if share > 0.02:
             print(f"warning: {name}: used {share:.0%} of a processor while others were timed")

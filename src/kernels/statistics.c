@@ -117,7 +117,7 @@ static void finish_scaled(const norma_unit_outputs *o, int64_t unit, const norma
   double var = variance(m, o->call->ddof);
   norma_saved s = {m->mean, m->mean_lo, reciprocal_std(var + o->call->eps * scale * scale), scale};
   bool finite = isfinite(m->mean) && isfinite(var);
-  if (!finite) var = s.mean = s.mean_lo = s.rstd = NAN; /* one NaN or Inf makes a whole unit NaN, in every layer alike */
+  if (!finite) var = s.mean = s.mean_lo = s.rstd = NAN; /* one NaN or Inf makes all of a unit NaN, in every layer */
   put_outputs(o, unit, &s, var);
   if (!o->moments) return; /* before the divisions, which short runs feel */
   o->moments[unit] = finite ? (norma_moments){m->count, m->mean / scale, m->mean_lo / scale, m->m2 / scale / scale,

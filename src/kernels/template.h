@@ -7,7 +7,7 @@
 
 static NORMA_TARGET void fence(void) { norma_stream_end(); }
 
-#define NORMA_KERNELS(id, label)                                                                                     \
-  const norma_kernels id = {label,        row_moments,    batch_moments,    row_forward, row_gradients, batch_gradients, \
-                            tile_gradients, row_backward, column_moments,   column_gradients, finish_runs, join_runs,    \
-                            run_moments,  join_moments,   fence};
+#define NORMA_KERNELS(id, label)                                                                              \
+  const norma_kernels id = {label,           row_moments,    batch_moments, row_forward,    row_gradients,      \
+                            batch_gradients, tile_gradients, row_backward,  column_moments, column_gradients,   \
+                            finish_runs,     join_runs,      run_moments,   join_moments,   fence};

@@ -104,8 +104,8 @@ static inline void norma_finish_run(norma_sum *second, double first, double mean
   *second = (norma_sum){(second->hi - beside) * rstd, second->lo * rstd};
 }
 /* Sums of dy - first and dy * xhat become those of q - pivot and q * xhat, q = dy * weight, n elements. The first is
- * weight * sum(dy - first) + n * (weight * first - pivot). If q is constant this is exactly 0: where dy has few bits and
- * first is 0, because both terms are roundings of the same number (float32 products and their sums are exact in
+ * weight * sum(dy - first) + n * (weight * first - pivot). If q is constant this is exactly 0: where dy has few bits
+ * and first is 0, because both terms are roundings of the same number (float32 products and their sums are exact in
  * float64); elsewhere because both are 0. */
 static inline void norma_weigh_run(norma_partial_sums *run, double weight, double n, double first, double pivot) {
   run->first = (norma_sum){weight * run->first.hi + n * (weight * first - pivot), weight * run->first.lo};
@@ -146,9 +146,8 @@ typedef struct norma_kernels {
   void (*column_gradients)(norma_type type, const norma_slopes *slopes, bool by_row, const void *x, int64_t x_stride,
                            const void *dy, int64_t dy_stride, int64_t n, int64_t columns, const double *pivot,
                            double *sum);
-  /* What n runs of neighbouring units add, each to its own; `step` from one run to the next. */
-  /* The sums of runs from those of gradients, at a step of 1 or 2; NaN where rstd is, unless that is NULL. mean_lo NULL:
-   * there is nothing to finish. */
+  /* What n runs of neighbouring units add, each to its own; `step` from one run to the next. First the sums of runs from
+   * those of gradients, at a step of 1 or 2; NaN where rstd is, unless that is NULL. mean_lo NULL: they are finished. */
   void (*finish_runs)(const double *first, const double *second, int64_t step, const double *mean_lo,
                       const double *rstd, norma_partial_sums *runs, int64_t n);
   /* weighing NULL: as they are */

@@ -16,8 +16,8 @@ static layout any_layout(uint64_t *seed) { return (layout)random_below(seed, LAY
 
 static void compare(const trial *t, const char *name, const outcome *expected, const manner *m) {
   problem_is("%s %s: x %s, y %s, dy %s, dx %s, parameters %s, in place %d, saved %d, own workspace %d, only dx %d",
-             name, norma_type_name(t->type), layout_name(m->x), layout_name(m->y), layout_name(m->dy), layout_name(m->dx),
-             layout_name(m->params), m->in_place, m->use_saved, m->own_workspace, m->only_dx);
+             name, norma_type_name(t->type), layout_name(m->x), layout_name(m->y), layout_name(m->dy),
+             layout_name(m->dx), layout_name(m->params), m->in_place, m->use_saved, m->own_workspace, m->only_dx);
   outcome got = trial_run(t, m);
   assert_same_outcome(t, &got, expected);
   outcome_free(&got);

@@ -10,7 +10,8 @@ import pytest
 from oracle import NORMA, ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
-import workloads  # noqa: E402  (bench is no package)
+import report  # noqa: E402  (bench is no package)
+import workloads  # noqa: E402
 
 QUICK = ["--repeats", "3"]
 
@@ -168,6 +169,17 @@ def test_compare_takes_what_bench_writes_and_refuses_the_rest(tmp_path):
 
 
 # -------------------------------------------------------------------------------------------------- workloads.txt ---
+
+def test_the_summary_is_of_rows_that_both_have():
+    def row(direction, norma, **peers):
+        return {"direction": direction, "threads": 2, "seconds": {"norma": {"median": norma}},
+                "peers": {name: {"median": seconds} for name, seconds in peers.items()}}
+    rows = [row("fwd", 1, torch=2), row("fwd", 1, torch=8), row("fwd", 4, torch=2, onednn=4), row("bwd", 1, onednn=3)]
+    text = report.summary({"machine": {"peers": {"torch": "", "onednn": ""}}, "rows": rows})
+    assert text == ["norma beside PyTorch, threads 2: 2.00 times as fast fwd, slower on 1 of 3 rows",
+                    "norma beside oneDNN, threads 2: 1.00 times as fast fwd, slower on 0 of 1 rows; "
+                    "3.00 times as fast bwd, slower on 0 of 1 rows"]
+
 
 def test_the_rows_can_be_read():
     rows = workloads.read()
