@@ -146,8 +146,9 @@ typedef struct norma_kernels {
   void (*column_gradients)(norma_type type, const norma_slopes *slopes, bool by_row, const void *x, int64_t x_stride,
                            const void *dy, int64_t dy_stride, int64_t n, int64_t columns, const double *pivot,
                            double *sum);
-  /* What n runs of neighbouring units add, each to its own; `step` from one run to the next. First the sums of runs from
-   * those of gradients, at a step of 1 or 2; NaN where rstd is, unless that is NULL. mean_lo NULL: they are finished. */
+  /* What n runs of neighbouring units add, each to its own; `step` from one run to the next. First the sums of runs
+   * from those of gradients, at a step of 1 or 2; NaN where rstd is, unless that is NULL. mean_lo NULL: they are
+   * finished. */
   void (*finish_runs)(const double *first, const double *second, int64_t step, const double *mean_lo,
                       const double *rstd, norma_partial_sums *runs, int64_t n);
   /* weighing NULL: as they are */
