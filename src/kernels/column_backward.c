@@ -22,7 +22,6 @@ typedef struct pass {
   bool by_plane; /* a plane is written while it is in a cache, and the next one fetched */
 } pass;
 
-
 /* Columns of a piece of work, at most. */
 enum { WIDE = 2 * NORMA_COLUMNS };
 
@@ -346,7 +345,7 @@ static void backward_planes(void *context, int64_t begin, int64_t end) {
 /* Whether there are planes enough for all threads, and each stays in a cache that they share. */
 static bool are_planes_apart(const norma_column_plan *p) {
   int64_t bytes = 2 * p->rows * p->width * (int64_t)norma_type_size(p->call->type);
-  int threads = p->call->threads && p->call->threads->run ? 4 : norma_num_threads();
+  int threads = norma_threads_or(p->call->threads, 4);
   return p->outer_count == 1 && p->plane_count >= threads && bytes <= 8 << 20;
 }
 

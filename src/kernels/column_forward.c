@@ -63,7 +63,7 @@ static void measure_stretch(const pass *p, const char *x, int64_t n, int64_t col
   choose_pivots(p, x, n, columns, pivot);
   p->plan.kernels->column_moments(call->type, x, p->x.row_stride, n, columns, pivot, sum);
   bool far = p->plan.kernels->run_moments(pivot, rms ? NULL : sum, sum + columns, 1, n, into, columns);
-  for (int64_t c = 0; c < columns && far && !rms; c += 8)
+  for (int64_t c = 0; c < columns && far; c += 8)
     measure_again(p, x + c * p->x.size, n, norma_smaller(columns - c, 8), pivot + c, into + c);
 }
 

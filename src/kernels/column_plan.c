@@ -98,8 +98,7 @@ void norma_column_units(const norma_column_plan *p, int64_t plane, int64_t colum
 }
 
 int64_t norma_column_piece(const norma_column_plan *p, int64_t others, int64_t wide) {
-  /* How many a caller's pool has is not known; narrow pieces are read more slowly than whole rows. */
-  int threads = p->call->threads && p->call->threads->run ? 2 : norma_num_threads();
+  int threads = norma_threads_or(p->call->threads, 2); /* few: narrow pieces are read more slowly than whole rows */
   while (wide > 64 && others * ((p->width + wide - 1) / wide) < threads) wide /= 2;
   return wide;
 }

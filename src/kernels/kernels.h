@@ -132,6 +132,10 @@ double norma_reduction_first(const norma_reduction *reduction, int v, int64_t co
 typedef void norma_range(void *context, int64_t begin, int64_t end);
 void norma_parallel(const norma_threads *threads, int64_t total, int64_t grain, int64_t bytes, norma_range *range,
                     void *context);
+/* The threads of the default pool; a caller's, whose number is not known, may have `guess`. */
+static inline int norma_threads_or(const norma_threads *threads, int guess) {
+  return threads && threads->run ? guess : norma_num_threads();
+}
 /* Bytes of a pass over the elements of so many arrays. */
 int64_t norma_pass_bytes(const norma_call *call, int arrays);
 

@@ -271,9 +271,8 @@ bool norma_layer_backward(const norma_call *call, const norma_saved *saved, void
   norma_walk bias = norma_walk_make(call->layer, &param.kept, &call->bias);
   if (weight.data && (weight.count != 1 || weight.stride[0] != 1)) return false;
   if (bias.data && (bias.count != 1 || bias.stride[0] != 1)) return false;
-  /* A few long rows would leave threads without work here; two readings then are better than one. How many a caller's
-   * pool has is not known. */
-  int threads = call->threads && call->threads->run ? 8 : norma_num_threads();
+  /* A few long rows would leave threads without work here; two readings then are better than one. */
+  int threads = norma_threads_or(call->threads, 8);
   int64_t bytes = norma_pass_bytes(call, 3);
   if (2 * p.shape.slots < threads && bytes > 1 << 20) return false;
   p.weight = (const float *)weight.data, p.bias = (const float *)bias.data;

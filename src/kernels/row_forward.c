@@ -21,15 +21,13 @@ static double pivot_of(const norma_row_plan *p, const char *x, int64_t n) {
                          norma_load_one(type, x, n - 1, 0));
 }
 
-static norma_moments stretch_moments(const norma_row_plan *p, const char *x, int64_t n, double pivot, double sum[2]) {
-  bool rms = p->call->layer->rms;
-  norma_moments m = norma_moments_about(pivot, rms ? 0 : sum[0], sum[1], n);
-  if (!rms && norma_pivot_is_far(&m, pivot)) {
-    double mean = m.mean;
-    p->kernels->moments(p->call->type, x, n, mean, sum);
-    m = norma_moments_about(mean, sum[0], sum[1], n);
-  }
-  return m;
+/* Those of a stretch about a pivot; where that is far from the mean, which it never is for RMS, once more about the
+ * mean. */
+static norma_moments from_near(const norma_row_plan *p, const char *x, int64_t n, double pivot, norma_moments about) {
+  double sum[2];
+  if (!norma_pivot_is_far(&about, pivot)) return about;
+  p->kernels->moments(p->call->type, x, n, about.mean, sum);
+  return norma_moments_about(about.mean, sum[0], sum[1], n);
 }
 
 /* ------------------------------------------------------------------------------------------------------ forward --- */
@@ -76,7 +74,8 @@ static void forward_run(const pass *f, int64_t written, const writer *w, int64_t
       p->kernels->moments(p->call->type, ahead.x, n, ahead.pivot, ahead.sum);
     }
     if (!next) continue;
-    norma_moments piece = stretch_moments(p, ahead.x, n, ahead.pivot, ahead.sum);
+    norma_moments piece = norma_moments_about(ahead.pivot, p->call->layer->rms ? 0 : ahead.sum[0], ahead.sum[1], n);
+    piece = from_near(p, ahead.x, n, ahead.pivot, piece);
     norma_moments_join(&run, &piece);
   }
   if (next) norma_moments_join(into, &run);
@@ -121,15 +120,11 @@ static norma_rows batch_rows(const norma_row_plan *p, const batch *b, int64_t o,
   return rows;
 }
 
-/* The rows whose pivot is far from their mean, once more about the mean. */
 static void measure_again(const norma_row_plan *p, const norma_rows *rows, const double *pivot,
                           norma_run_moments *runs) {
   for (int64_t i = 0; i < rows->rows; i++) {
-    norma_moments m = norma_with_count(&runs[i], rows->n);
-    if (!norma_pivot_is_far(&m, pivot[i])) continue;
-    double sum[2], mean = m.mean;
-    p->kernels->moments(p->call->type, (const char *)rows->x + i * rows->x_stride * p->size, rows->n, mean, sum);
-    m = norma_moments_about(mean, sum[0], sum[1], rows->n);
+    const char *x = (const char *)rows->x + i * rows->x_stride * p->size;
+    norma_moments m = from_near(p, x, rows->n, pivot[i], norma_with_count(&runs[i], rows->n));
     runs[i] = norma_without_count(&m);
   }
 }
@@ -145,7 +140,7 @@ static void measure_batch(const pass *f, batch *b) {
     for (int64_t m = 0; m < p->middle; m++) {
       norma_rows rows = batch_rows(p, b, o, m);
       p->kernels->batch_moments(p->call->type, &rows, rms, pivot, sum);
-      if (p->kernels->run_moments(pivot, rms ? NULL : sum, sum + 1, 2, p->run, run, b->count) && !rms)
+      if (p->kernels->run_moments(pivot, rms ? NULL : sum, sum + 1, 2, p->run, run, b->count))
         measure_again(p, &rows, pivot, run);
       p->kernels->join_moments(sample, m * p->run, run, 1, p->run, b->count);
     }

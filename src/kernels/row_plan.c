@@ -47,9 +47,8 @@ bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_
   if (p->block < 1) p->block = 1;
   if (p->block > NORMA_BLOCK_UNITS) p->block = NORMA_BLOCK_UNITS;
   p->batch = choose_batch(p);
-  /* Pieces long enough that the first block of each, which hides nothing, is little, and enough for every thread; of a
-   * caller's pool the number is not known. */
-  int64_t pieces = call->threads && call->threads->run ? 32 : 4 * norma_num_threads();
+  /* Pieces long enough that the first block of each, which hides nothing, is little, and enough for every thread. */
+  int64_t pieces = 4 * (int64_t)norma_threads_or(call->threads, 8);
   int64_t grain = PIECE_BYTES / p->unit_bytes, share = p->r.columns / pieces;
   if (grain < p->block) grain = p->block;
   if (grain < p->batch) grain = p->batch;

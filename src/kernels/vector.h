@@ -155,7 +155,7 @@ typedef struct norma_kernels {
   void (*join_runs)(norma_partial_sums *into, const norma_partial_sums *runs, int64_t step,
                     const norma_weighing *weighing, int64_t n);
   /* The moments of runs of `count` elements from sums of deviations from a pivot (NULL: they are 0) and of their
-   * squares, at a step of 1 or 2; whether any pivot is far. */
+   * squares, at a step of 1 or 2; whether any pivot is far, which the 0 of RMS never is. */
   bool (*run_moments)(const double *pivot, const double *deviations, const double *squares, int64_t step,
                       int64_t count, norma_run_moments *runs, int64_t n);
   /* Runs of `count` elements join units that had `had`; none of them overlaps. */
