@@ -26,10 +26,10 @@ static void choose_pivots(const pass *p, const char *x, int64_t n, int64_t colum
     memset(pivot, 0, (size_t)columns * sizeof *pivot);
   } else if (type == NORMA_F32) {
     const float *a = (const float *)x, *b = a + middle, *c = a + last;
-    for (int64_t i = 0; i < columns; i++) pivot[i] = norma_middle_of(a[i], b[i], c[i]);
+    for (int64_t i = 0; i < columns; i++) pivot[i] = norma_pivot_of(a[i], b[i], c[i]);
   } else {
     for (int64_t i = 0; i < columns; i++)
-      pivot[i] = norma_middle_of(norma_load_one(type, x, i, 0), norma_load_one(type, x, middle + i, 0),
+      pivot[i] = norma_pivot_of(norma_load_one(type, x, i, 0), norma_load_one(type, x, middle + i, 0),
                                  norma_load_one(type, x, last + i, 0));
   }
   for (int64_t i = columns; i % 8; i++) pivot[i] = 0;

@@ -1,12 +1,12 @@
-/* Template: the sums of the tree down neighbouring columns. 16 rows (a quarter) of 8 columns stay in registers, a row
- * in the lane that is its number modulo 4; a column's four accumulators are kept beside its neighbours'. */
+/* Template: the sums of the tree down neighbouring columns. The rows of one lane of a group, 8 rows apart, are summed in
+ * registers, 8 columns at a time; the lanes of a column are kept beside its neighbours'. */
 #ifndef NORMA_COLUMNS_H
 #define NORMA_COLUMNS_H
 
-#include "blocks.h"
+#include "rows.h"
 
 typedef struct column_sums {
-  NORMA_ALIGNED double first[4][NORMA_COLUMNS], second[4][NORMA_COLUMNS];
+  NORMA_ALIGNED double first[NORMA_LANES][NORMA_COLUMNS], second[NORMA_LANES][NORMA_COLUMNS];
 } column_sums;
 
 /* Eight neighbours as float32. */
@@ -36,15 +36,15 @@ NORMA_INLINE oct load_oct_rest(norma_type type, const void *from, int64_t at, in
   return oct_floats(room);
 }
 
-/* The next 16 rows, in the order of addresses, a few lines for each step of 8 columns. */
+/* The rows that are read next, `row_step` bytes apart: a few lines of them for each step of 8 columns. */
 typedef struct lines_ahead {
   const char *at;
   int64_t row_bytes, row_step, column;
 } lines_ahead;
 
-NORMA_INLINE lines_ahead ahead_of(norma_type type, const void *from, int64_t at, int64_t stride, int64_t columns) {
+NORMA_INLINE lines_ahead ahead_of(norma_type type, const void *from, int64_t at, int64_t step, int64_t columns) {
   int64_t size = type == NORMA_F32 ? 4 : 2;
-  return (lines_ahead){(const char *)from + at * size, columns * size, stride * size, 0};
+  return (lines_ahead){(const char *)from + at * size, columns * size, step * size, 0};
 }
 
 NORMA_INLINE void prefetch_lines(lines_ahead *a, int lines) {
@@ -55,62 +55,86 @@ NORMA_INLINE void prefetch_lines(lines_ahead *a, int lines) {
   }
 }
 
-NORMA_INLINE void quarter_end(double *into, const oct lane[4]) {
-  oct sum = oct_add(oct_add(lane[0], lane[1]), oct_add(lane[2], lane[3]));
-  oct_store(into, oct_add(oct_load(into), sum));
+/* The rows of a lane of the group that starts at `row`, of n in all. */
+NORMA_INLINE int rows_of_lane(int64_t row, int lane, int64_t n) {
+  int64_t rows = (n - row - lane + NORMA_LANES - 1) / NORMA_LANES;
+  return rows < NORMA_GROUP / NORMA_LANES ? (int)rows : NORMA_GROUP / NORMA_LANES;
+}
+/* The first row of the lane after it. */
+NORMA_INLINE int64_t row_after_lane(int64_t row, int lane) {
+  return lane + 1 < NORMA_LANES ? row + lane + 1 : row + NORMA_GROUP;
 }
 
-/* (A0 + A1) + (A2 + A3) of each column. */
-NORMA_INLINE void columns_end(const column_sums *s, int64_t columns, double *sum) {
+/* The lane of the first group is the accumulator; the others are added. */
+NORMA_INLINE void lane_end(double *into, bool first_group, oct sum) {
+  oct_store(into, first_group ? sum : oct_add(oct_load(into), sum));
+}
+
+/* ((A0 + A4) + (A1 + A5)) + ((A2 + A6) + (A3 + A7)) of each column; lanes of runs that are shorter are empty. */
+NORMA_INLINE void columns_end(double (*lane)[NORMA_COLUMNS], int64_t n, int64_t columns, double *sum) {
+  for (int64_t l = n; l < NORMA_LANES; l++) memset(lane[l], 0, (size_t)columns * sizeof *lane[l]);
   for (int64_t c = 0; c < columns; c++) {
-    sum[c] = (s->first[0][c] + s->first[1][c]) + (s->first[2][c] + s->first[3][c]);
-    sum[columns + c] = (s->second[0][c] + s->second[1][c]) + (s->second[2][c] + s->second[3][c]);
+    double a = (lane[0][c] + lane[4][c]) + (lane[1][c] + lane[5][c]);
+    sum[c] = a + ((lane[2][c] + lane[6][c]) + (lane[3][c] + lane[7][c]));
   }
 }
 
 /* ------------------------------------------------------------------------------------------------------ moments --- */
 
-/* The first 4 i rows of a quarter are in lanes 0 to 3, i times; lanes start at 0, which changes no sum. */
-NORMA_INLINE void moments_quarter(norma_type type, const void *x, int64_t at, int64_t stride, int rows, int64_t wide,
-                                  oct pivot, double *first, double *second) {
-  oct zero = oct_set(0), d_lane[4] = {zero, zero, zero, zero}, s_lane[4] = {zero, zero, zero, zero};
-  for (int r = 0; r < rows; r += 4) {
-  NORMA_UNROLL(4)
-    for (int lane = 0; lane < 4; lane++, at += stride) {
-      if (rows < NORMA_QUARTER && r + lane >= rows) break;
-      oct d = oct_sub(wide >= 8 ? load_oct(type, x, at) : load_oct_rest(type, x, at, wide), pivot);
-      d_lane[lane] = oct_add(d_lane[lane], d);
-      s_lane[lane] = oct_add(s_lane[lane], oct_mul(d, d));
-    }
+/* Rows of a lane, `step` elements apart, from element `at` on; `wide` columns are there. */
+NORMA_INLINE two_sums moments_lane(norma_type type, const void *x, int64_t at, int64_t step, int rows, int64_t wide,
+                                   bool about_zero, oct pivot) {
+  two_sums sums = sums_of_nothing();
+  NORMA_UNROLL(8)
+  for (int r = 0; r < rows; r++, at += step) {
+    oct d = wide >= 8 ? load_oct(type, x, at) : load_oct_rest(type, x, at, wide);
+    if (!about_zero) d = oct_sub(d, pivot);
+    sums.first = oct_add(sums.first, d);
+    sums.second = about_zero ? oct_exact_fma(d, d, sums.second) : oct_add(sums.second, oct_mul(d, d));
   }
-  quarter_end(first, d_lane);
-  quarter_end(second, s_lane);
+  return sums;
+}
+
+/* Whether eight pivots are 0. */
+NORMA_INLINE bool eight_are_zero(const double *v) {
+  int zero = 0;
+  for (int i = 0; i < 8; i++) zero += v[i] == 0;
+  return zero == 8;
 }
 
 NORMA_INLINE void moments_columns(norma_type type, const void *x, int64_t stride, int64_t n, int64_t columns,
                                   const double *pivot, column_sums *s) {
-  for (int64_t r = 0; r < n; r += NORMA_QUARTER) {
-    int k = (int)(r / NORMA_QUARTER % 4), rows = n - r < NORMA_QUARTER ? (int)(n - r) : NORMA_QUARTER;
-    lines_ahead ahead = ahead_of(type, x, (r + NORMA_QUARTER) * stride, stride, columns);
-    int64_t c = 0;
-    for (; rows == NORMA_QUARTER && c + 8 <= columns; c += 8) {
-      prefetch_lines(&ahead, type == NORMA_F32 ? 8 : 4);
-      moments_quarter(type, x, r * stride + c, stride, NORMA_QUARTER, 8, oct_load(pivot + c), &s->first[k][c],
-                      &s->second[k][c]);
+  enum { ROWS = NORMA_GROUP / NORMA_LANES };
+  const int64_t step = NORMA_LANES * stride;
+  bool about_zero[NORMA_COLUMNS / 8];
+  for (int64_t c = 0; c < columns; c += 8) about_zero[c / 8] = eight_are_zero(pivot + c);
+  for (int64_t r = 0; r < n; r += NORMA_GROUP) {
+    for (int lane = 0; lane < NORMA_LANES && r + lane < n; lane++) {
+      int rows = rows_of_lane(r, lane, n);
+      int64_t at = (r + lane) * stride;
+      lines_ahead ahead = ahead_of(type, x, row_after_lane(r, lane) * stride, step, columns);
+      for (int64_t c = 0; c < columns; c += 8) {
+        oct p = oct_load(pivot + c);
+        two_sums sums;
+        prefetch_lines(&ahead, type == NORMA_F32 ? 4 : 2);
+        if (rows < ROWS || c + 8 > columns)
+          sums = moments_lane(type, x, at + c, step, rows, columns - c, about_zero[c / 8], p);
+        else if (about_zero[c / 8]) sums = moments_lane(type, x, at + c, step, ROWS, 8, true, p);
+        else sums = moments_lane(type, x, at + c, step, ROWS, 8, false, p);
+        lane_end(&s->first[lane][c], r == 0, sums.first);
+        lane_end(&s->second[lane][c], r == 0, sums.second);
+      }
     }
-    for (; c < columns; c += 8)
-      moments_quarter(type, x, r * stride + c, stride, rows, columns - c, oct_load(pivot + c), &s->first[k][c],
-                      &s->second[k][c]);
   }
 }
 
 static NORMA_TARGET void column_moments(norma_type type, const void *x, int64_t stride, int64_t n, int64_t columns,
                                         const double *pivot, double *sum) {
   column_sums s;
-  memset(&s, 0, sizeof s);
   if (type == NORMA_F32) moments_columns(NORMA_F32, x, stride, n, columns, pivot, &s);
   else moments_columns(type, x, stride, n, columns, pivot, &s);
-  columns_end(&s, columns, sum);
+  columns_end(s.first, n, columns, sum);
+  columns_end(s.second, n, columns, sum + columns);
 }
 
 #endif

@@ -11,24 +11,24 @@ typedef struct column_views {
   norma_type type, dy_type; /* dz is float32 */
   const void *x, *dy;
   int64_t x_stride, dy_stride;
-  int64_t dy_first; /* the row that dy starts with */
 } column_views;
 
-/* dz of up to 16 rows. */
+/* dz of the rows of a lane, or of a quarter. */
 typedef struct column_room {
   NORMA_ALIGNED float dz[NORMA_QUARTER][NORMA_COLUMNS];
 } column_room;
 
-/* Rows row .. row + rows - 1 of dy become dz; `p` has the coefficients of row 0. */
-NORMA_INLINE void dz_columns(const column_views *v, const norma_slopes *p, int64_t row, int rows, int64_t columns,
-                             column_room *room) {
+/* So many rows of dy, `apart` rows from one to the next, become dz; `p` has the coefficients of row 0. */
+NORMA_INLINE void dz_columns(const column_views *v, const norma_slopes *p, int64_t first, int rows, int64_t apart,
+                             int64_t columns, column_room *room) {
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz[NORMA_GROUP];
   int64_t size = v->type == NORMA_F32 ? 4 : 2;
   for (int r = 0; r < rows; r++) {
+    int64_t row = first + r * apart;
     norma_coefs c = *p->z;
-    coefs_forward(v->type, &c, row + r);
-    const char *x = (const char *)v->x + (row + r) * v->x_stride * size;
-    const char *dy = (const char *)v->dy + (row + r) * v->dy_stride * size;
+    coefs_forward(v->type, &c, row);
+    const char *x = (const char *)v->x + row * v->x_stride * size;
+    const char *dy = (const char *)v->dy + row * v->dy_stride * size;
     for (int64_t i = 0; i < columns; i += NORMA_GROUP) {
       int64_t n = columns - i < NORMA_GROUP ? columns - i : NORMA_GROUP;
       bool whole = n == NORMA_GROUP;
@@ -36,32 +36,96 @@ NORMA_INLINE void dz_columns(const column_views *v, const norma_slopes *p, int64
       const float *dys = whole ? load_group(v->type, dy, i, dy_room) : load_rest(v->type, dy, i, n, dy_room);
       dz_group(v->type, &c, i, xs, dys, n, dz);
       memcpy(&room->dz[r][i], dz, (size_t)n * sizeof *dz);
-      if (p->dz) memcpy(p->dz + (row + r) * p->dz_row + i, dz, (size_t)n * sizeof *dz);
+      if (p->dz) memcpy(p->dz + row * p->dz_row + i, dz, (size_t)n * sizeof *dz);
     }
   }
 }
 
-NORMA_INLINE void gradients_quarter(const column_views *v, const norma_slopes *p, bool by_row, bool weights,
-                                    int64_t row, int rows, int64_t column, int64_t wide, oct pivot, double *first,
-                                    double *second) {
+/* ------------------------------------------------------------------------------------------ sums of the columns --- */
+
+/* Rows of a lane from `row` on; dy has its own, from dy_at on and dy_step elements apart. */
+NORMA_INLINE two_sums gradients_lane(const column_views *v, const norma_slopes *p, bool weights, bool about_zero,
+                                     int64_t row, int rows, int64_t column, int64_t wide, int64_t dy_at,
+                                     int64_t dy_step, oct pivot) {
+  two_sums sums = sums_of_nothing();
+  oct mean = oct_load(p->mean + column), mean_lo = oct_set(0), rstd = oct_set(1);
+  int64_t at = row * v->x_stride + column, step = NORMA_LANES * v->x_stride;
+  if (weights) mean_lo = oct_load(p->mean_lo + column), rstd = oct_load(p->rstd + column);
+  NORMA_UNROLL(8)
+  for (int r = 0; r < rows; r++, at += step, dy_at += dy_step) {
+    oct d = wide >= 8 ? load_oct(v->type, v->x, at) : load_oct_rest(v->type, v->x, at, wide);
+    oct q = wide >= 8 ? load_oct(v->dy_type, v->dy, dy_at) : load_oct_rest(v->dy_type, v->dy, dy_at, wide);
+    if (!about_zero) d = oct_sub(d, mean);
+    if (weights) {
+      const float *weight = p->weight + (row + r * NORMA_LANES) * p->weight_row;
+      q = oct_mul(q, oct_set(*weight + (float)p->weight_offset));
+      d = oct_mul(oct_sub(d, mean_lo), rstd);
+    }
+    sums.first = oct_add(sums.first, weights ? oct_sub(q, pivot) : q);
+    sums.second = about_zero ? oct_exact_fma(q, d, sums.second) : oct_add(sums.second, oct_mul(q, d));
+  }
+  return sums;
+}
+
+NORMA_INLINE void gradients_columns(const column_views *v, const norma_slopes *p, bool weights, int64_t n,
+                                    int64_t columns, const double *pivot, column_sums *s) {
+  enum { ROWS = NORMA_GROUP / NORMA_LANES };
+  column_room room;
+  bool about_zero[NORMA_COLUMNS / 8];
+  int lines = v->type == NORMA_F32 ? 4 : 2;
+  for (int64_t c = 0; c < columns; c += 8) about_zero[c / 8] = !weights && eight_are_zero(p->mean + c);
+  for (int64_t r = 0; r < n; r += NORMA_GROUP) {
+    for (int lane = 0; lane < NORMA_LANES && r + lane < n; lane++) {
+      int rows = rows_of_lane(r, lane, n);
+      int64_t row = r + lane, next = row_after_lane(r, lane), dy_at = row * v->dy_stride;
+      int64_t dy_step = NORMA_LANES * v->dy_stride;
+      lines_ahead x_ahead = ahead_of(v->type, v->x, next * v->x_stride, NORMA_LANES * v->x_stride, columns);
+      lines_ahead dy_ahead = ahead_of(v->type, v->dy, next * v->dy_stride, dy_step, columns);
+      column_views here = *v;
+      if (p->z) {
+        dz_columns(v, p, row, rows, NORMA_LANES, columns, &room);
+        here.dy = room.dz, here.dy_type = NORMA_F32, dy_at = 0, dy_step = NORMA_COLUMNS;
+      }
+      for (int64_t c = 0; c < columns; c += 8) {
+        oct about = oct_load(pivot + c);
+        two_sums sums;
+        prefetch_lines(&x_ahead, lines);
+        prefetch_lines(&dy_ahead, lines);
+        if (rows < ROWS || c + 8 > columns)
+          sums = gradients_lane(&here, p, weights, about_zero[c / 8], row, rows, c, columns - c, dy_at + c, dy_step,
+                                about);
+        else if (about_zero[c / 8])
+          sums = gradients_lane(&here, p, weights, true, row, ROWS, c, 8, dy_at + c, dy_step, about);
+        else sums = gradients_lane(&here, p, weights, false, row, ROWS, c, 8, dy_at + c, dy_step, about);
+        lane_end(&s->first[lane][c], r == 0, sums.first);
+        lane_end(&s->second[lane][c], r == 0, sums.second);
+      }
+    }
+  }
+}
+
+/* --------------------------------------------------------------------------------------------- sums across units --- */
+
+/* Accumulators of columns, as many as a stretch of parameters has. */
+NORMA_INLINE void quarter_end(double *into, const oct lane[4]) {
+  oct sum = oct_add(oct_add(lane[0], lane[1]), oct_add(lane[2], lane[3]));
+  oct_store(into, oct_add(oct_load(into), sum));
+}
+
+/* A quarter of rows, each of its own unit: the first 4 i of them are in lanes 0 to 3, i times. */
+NORMA_INLINE void across_quarter(const column_views *v, const norma_slopes *p, int64_t row, int rows, int64_t column,
+                                 int64_t wide, int64_t dy_at, double *first, double *second) {
   oct zero = oct_set(0), q_lane[4] = {zero, zero, zero, zero}, x_lane[4] = {zero, zero, zero, zero};
-  oct mean = zero, mean_lo = zero, rstd = zero;
-  int64_t at = row * v->x_stride + column, dy_at = (row - v->dy_first) * v->dy_stride + column;
-  int64_t unit = row * p->unit_step;
-  if (!by_row) mean = oct_load(p->mean + column);
-  if (!by_row && weights) mean_lo = oct_load(p->mean_lo + column), rstd = oct_load(p->rstd + column);
+  int64_t at = row * v->x_stride + column, unit = row * p->unit_step;
   for (int r = 0; r < rows; r += 4) {
   NORMA_UNROLL(4)
     for (int lane = 0; lane < 4; lane++) {
       if (rows < NORMA_QUARTER && r + lane >= rows) break;
       oct x = wide >= 8 ? load_oct(v->type, v->x, at) : load_oct_rest(v->type, v->x, at, wide);
       oct q = wide >= 8 ? load_oct(v->dy_type, v->dy, dy_at) : load_oct_rest(v->dy_type, v->dy, dy_at, wide);
-      if (by_row) mean = oct_set(p->mean[unit]), mean_lo = oct_set(p->mean_lo[unit]), rstd = oct_set(p->rstd[unit]);
-      if (weights) q = oct_mul(q, oct_set(p->weight[(row + r + lane) * p->weight_row] + (float)p->weight_offset));
-      oct d = oct_sub(x, mean);
-      if (by_row || weights) d = oct_mul(oct_sub(d, mean_lo), rstd);
-      q_lane[lane] = oct_add(q_lane[lane], weights ? oct_sub(q, pivot) : q);
-      x_lane[lane] = oct_add(x_lane[lane], oct_mul(q, d));
+      oct d = oct_sub(oct_sub(x, oct_set(p->mean[unit])), oct_set(p->mean_lo[unit]));
+      q_lane[lane] = oct_add(q_lane[lane], q);
+      x_lane[lane] = oct_add(x_lane[lane], oct_mul(q, oct_mul(d, oct_set(p->rstd[unit]))));
       at += v->x_stride;
       dy_at += v->dy_stride;
       unit += p->unit_step;
@@ -71,30 +135,34 @@ NORMA_INLINE void gradients_quarter(const column_views *v, const norma_slopes *p
   quarter_end(second, x_lane);
 }
 
-NORMA_INLINE void gradients_columns(const column_views *v, const norma_slopes *p, bool by_row, bool weights, int64_t n,
-                                    int64_t columns, const double *pivot, column_sums *s) {
+NORMA_INLINE void across_columns(const column_views *v, const norma_slopes *p, int64_t n, int64_t columns,
+                                 double *sum) {
+  NORMA_ALIGNED double first[4][NORMA_COLUMNS], second[4][NORMA_COLUMNS];
   column_room room;
+  int lines = v->type == NORMA_F32 ? 8 : 4;
+  memset(first, 0, sizeof first);
+  memset(second, 0, sizeof second);
   for (int64_t r = 0; r < n; r += NORMA_QUARTER) {
     int k = (int)(r / NORMA_QUARTER % 4), rows = n - r < NORMA_QUARTER ? (int)(n - r) : NORMA_QUARTER;
-    int lines = v->type == NORMA_F32 ? 8 : 4;
     lines_ahead x_ahead = ahead_of(v->type, v->x, (r + NORMA_QUARTER) * v->x_stride, v->x_stride, columns);
     lines_ahead dy_ahead = ahead_of(v->type, v->dy, (r + NORMA_QUARTER) * v->dy_stride, v->dy_stride, columns);
-    int64_t c = 0;
+    int64_t c = 0, dy_at = r * v->dy_stride;
     column_views here = *v;
     if (p->z) {
-      dz_columns(v, p, r, rows, columns, &room);
-      here.dy = room.dz, here.dy_type = NORMA_F32, here.dy_stride = NORMA_COLUMNS;
-      here.dy_first = r;
+      dz_columns(v, p, r, rows, 1, columns, &room);
+      here.dy = room.dz, here.dy_type = NORMA_F32, here.dy_stride = NORMA_COLUMNS, dy_at = 0;
     }
     for (; rows == NORMA_QUARTER && c + 8 <= columns; c += 8) {
       prefetch_lines(&x_ahead, lines);
       prefetch_lines(&dy_ahead, lines);
-      gradients_quarter(&here, p, by_row, weights, r, NORMA_QUARTER, c, 8, oct_load(pivot + c), &s->first[k][c],
-                        &s->second[k][c]);
+      across_quarter(&here, p, r, NORMA_QUARTER, c, 8, dy_at + c, &first[k][c], &second[k][c]);
     }
     for (; c < columns; c += 8)
-      gradients_quarter(&here, p, by_row, weights, r, rows, c, columns - c, oct_load(pivot + c), &s->first[k][c],
-                        &s->second[k][c]);
+      across_quarter(&here, p, r, rows, c, columns - c, dy_at + c, &first[k][c], &second[k][c]);
+  }
+  for (int64_t c = 0; c < columns; c++) {
+    sum[c] = (first[0][c] + first[1][c]) + (first[2][c] + first[3][c]);
+    sum[columns + c] = (second[0][c] + second[1][c]) + (second[2][c] + second[3][c]);
   }
 }
 
@@ -102,14 +170,17 @@ static NORMA_TARGET void column_gradients(norma_type type, const norma_slopes *p
                                           int64_t x_stride, const void *dy, int64_t dy_stride, int64_t n,
                                           int64_t columns, const double *pivot, double *sum) {
   column_sums s;
-  memset(&s, 0, sizeof s);
-  column_views v = {type, type, x, dy, x_stride, dy_stride, 0};
-  bool weights = p->weight;
+  column_views v = {type, type, x, dy, x_stride, dy_stride};
   if (type == NORMA_F32) v.type = v.dy_type = NORMA_F32;
-  if (type == NORMA_F32 && by_row && !weights) gradients_columns(&v, p, true, false, n, columns, pivot, &s);
-  else if (type == NORMA_F32 && !by_row && !weights) gradients_columns(&v, p, false, false, n, columns, pivot, &s);
-  else gradients_columns(&v, p, by_row, weights, n, columns, pivot, &s);
-  columns_end(&s, columns, sum);
+  if (by_row) {
+    if (type == NORMA_F32) across_columns(&v, p, n, columns, sum);
+    else across_columns(&v, p, n, columns, sum);
+    return;
+  }
+  if (type == NORMA_F32 && !p->weight) gradients_columns(&v, p, false, n, columns, pivot, &s);
+  else gradients_columns(&v, p, p->weight, n, columns, pivot, &s);
+  columns_end(s.first, n, columns, sum);
+  columns_end(s.second, n, columns, sum + columns);
 }
 
 #endif

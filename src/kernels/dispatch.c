@@ -13,7 +13,8 @@
 /* __builtin_cpu_supports asks CPUID, and XGETBV whether the system saves the registers. */
 static bool has_avx2(void) {
   unsigned a, b, c = 0, d;
-  return __builtin_cpu_supports("avx2") && __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C; /* clang 14 lacks "f16c" */
+  bool has_f16c = __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C; /* clang 14 lacks "f16c" */
+  return has_f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
 static bool has_avx512(void) {

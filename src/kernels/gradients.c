@@ -76,7 +76,7 @@ static void gradient_stretch(void *context, const norma_reduction *r, const int6
                              norma_partial *piece) {
   const column *c = context;
   const views *at = &c->job->at;
-  norma_tree q_tree = {{0}}, q_xhat_tree = {{0}};
+  norma_tree q_tree = {.across = r->stretch == NORMA_ACROSS}, q_xhat_tree = q_tree;
   double pivot = c->job->by_run ? first_of_run(c->job, offset) : c->pivot;
   for (int64_t i = 0; i < n; i += NORMA_BLOCK) {
     double x[NORMA_BLOCK], q[NORMA_BLOCK], weight[NORMA_BLOCK];

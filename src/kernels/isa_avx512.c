@@ -1,7 +1,7 @@
-/* AVX-512 with 32 registers, in quads of 256 bits, float32 in 512. */
+/* 512-bit vectors, with 32 registers. */
 #if defined(__x86_64__)
 #define NORMA_ISA_AVX512
-#define NORMA_TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,f16c")))
+#define NORMA_TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,f16c,fma")))
 #include "template.h"
 
 NORMA_KERNELS(norma_kernels_avx512, "avx512")

@@ -23,17 +23,20 @@ void norma_store_one(norma_type type, void *array, int64_t i, double value);
 void norma_widen_f16(const uint16_t *from, float *to, int64_t n);
 void norma_narrow_f16(const float *from, uint16_t *to, int64_t n);
 
-/* The summation tree, on consecutive positions (docs/accuracy.md): a quarter is 16 positions, position i in lane
- * i mod 4; quarter k goes to accumulator k mod 4; a stretch of positions ends as (A0 + A1) + (A2 + A3). */
-enum { NORMA_QUARTER = 16, NORMA_BLOCK = 256, NORMA_STRETCH = 4096 };
-/* A stretch of parameters that are summed across units: threads take whole stretches, and there have to be enough. */
+/* The summation trees, on consecutive positions (docs/accuracy.md). Of a unit: a group is 64 positions, position i in
+ * lane i mod 8; lanes of groups are added in order; a stretch ends as ((A0 + A4) + (A1 + A5)) + ((A2 + A6) + (A3 + A7)).
+ * Of parameters that are summed across units: a quarter is 16 positions, position i in lane i mod 4; quarter k goes to
+ * accumulator k mod 4; a stretch ends as (A0 + A1) + (A2 + A3). It is shorter, because threads take whole stretches and
+ * there have to be enough, and 16 rows at a time are what a cache holds. */
+enum { NORMA_GROUP = 64, NORMA_LANES = 8, NORMA_QUARTER = 16, NORMA_BLOCK = 256, NORMA_STRETCH = 4096 };
 enum { NORMA_ACROSS = 256 };
 
 typedef struct norma_tree {
-  double accumulator[4];
+  bool across;
+  double accumulator[NORMA_LANES];
 } norma_tree;
 
-/* Adds n <= NORMA_BLOCK values that start at a multiple of 4 quarters. */
+/* Adds n <= NORMA_BLOCK values that start at a multiple of 64. */
 void norma_tree_add(norma_tree *tree, const double *value, int64_t n);
 double norma_tree_sum(const norma_tree *tree);
 

@@ -72,16 +72,21 @@ static inline void norma_moments_join(norma_moments *into, const norma_moments *
   *into = norma_with_count(&both, count);
 }
 
-/* The pivot of a stretch is the middle one of three values: no single outlier becomes it, and a constant has itself. */
-static inline double norma_middle_of(double a, double b, double c) {
+/* The pivot of a stretch, from three of its values: 0 where they are not far from it for their distances, because
+ * squares of float32 numbers are exact in float64; else the middle one. No single outlier becomes it, and a constant has
+ * itself. */
+static inline double norma_pivot_of(double a, double b, double c) {
   double low = a < b ? a : b, high = a < b ? b : a;
-  return c < low ? low : c > high ? high : c;
+  double middle = c < low ? low : c > high ? high : c;
+  low = c < low ? c : low, high = c > high ? c : high;
+  return fabs(middle) <= 8 * (high - low) ? 0 : middle;
 }
 
-/* Whether it lies more than sqrt(2) standard deviations from the mean, which would cost precision. */
+/* Whether it lies so many standard deviations from the mean that this would cost precision: more than sqrt(2), or 32
+ * where it is 0, of which a bound that grows with the mean leaves more. */
 static inline bool norma_pivot_is_far(const norma_moments *about, double pivot) {
-  double away = about->mean - pivot;
-  return away * away * (double)about->count > 2 * about->m2;
+  double away = about->mean - pivot, most = pivot == 0 ? 32.0 * 32.0 : 2;
+  return away * away * (double)about->count > most * about->m2;
 }
 
 #endif

@@ -17,7 +17,7 @@ typedef struct pass {
 static double pivot_of(const norma_row_plan *p, const char *x, int64_t n) {
   if (p->call->layer->rms) return 0;
   norma_type type = p->call->type;
-  return norma_middle_of(norma_load_one(type, x, 0, 0), norma_load_one(type, x, (n - 1) / 2, 0),
+  return norma_pivot_of(norma_load_one(type, x, 0, 0), norma_load_one(type, x, (n - 1) / 2, 0),
                          norma_load_one(type, x, n - 1, 0));
 }
 

@@ -9,79 +9,56 @@
 
 /* ---------------------------------------------------------------------------------------------- the tree's sums --- */
 
-/* Two sums of the tree, a lane for each of the four accumulators; and of a group, the lanes of each of its quarters. */
+/* Two sums, in the eight lanes of the tree. */
 typedef struct two_sums {
-  quad first, second;
+  oct first, second;
 } two_sums;
-typedef struct group_sums {
-  quad first[4], second[4];
-} group_sums;
 
-NORMA_INLINE void sums_add(two_sums *s, const group_sums *g) {
-  s->first = quad_add(s->first, quad_sums(g->first[0], g->first[1], g->first[2], g->first[3]));
-  s->second = quad_add(s->second, quad_sums(g->second[0], g->second[1], g->second[2], g->second[3]));
+NORMA_INLINE two_sums sums_of_nothing(void) { return (two_sums){oct_set(0), oct_set(0)}; }
+
+NORMA_INLINE void sums_add(two_sums *s, two_sums more) {
+  s->first = oct_add(s->first, more.first);
+  s->second = oct_add(s->second, more.second);
 }
 
 NORMA_INLINE void sums_end(const two_sums *s, double sum[2]) {
-  double a[4], b[4];
-  quad_store(a, s->first);
-  quad_store(b, s->second);
-  sum[0] = (a[0] + a[1]) + (a[2] + a[3]);
-  sum[1] = (b[0] + b[1]) + (b[2] + b[3]);
-}
-
-/* Two values of four neighbouring positions are added to the lanes of their quarter, `at` being a multiple of 4. */
-NORMA_INLINE void lanes_put(two_sums *lanes, int at, quad first, quad second) {
-  lanes->first = at == 0 ? first : quad_add(lanes->first, first);
-  lanes->second = at == 0 ? second : quad_add(lanes->second, second);
+  double both[4];
+  quad first = quad_add(oct_low(s->first), oct_high(s->first));
+  quad second = quad_add(oct_low(s->second), oct_high(s->second));
+  quad_store(both, quad_sums(first, second, first, second));
+  sum[0] = both[0], sum[1] = both[1];
 }
 
 /* ------------------------------------------------------------------------------------------------------ moments --- */
 
-/* The lanes of a quarter, of which n positions are there; the others count as the pivot. */
-NORMA_INLINE two_sums moments_lanes(const float *x, int n, quad pivot) {
-  two_sums lanes = {quad_set(0), quad_set(0)};
-  NORMA_UNROLL(4)
-  for (int i = 0; i < NORMA_QUARTER; i += 4) {
-    if (i >= n) break;
-    quad d = quad_sub(n - i >= 4 ? quad_floats(x + i) : quad_few(x + i, n - i), pivot);
-    if (n - i < 4) d = quad_first(d, n - i);
-    lanes_put(&lanes, i, d, quad_mul(d, d));
+/* Of n <= 64 elements, the lanes of a group. about_zero: the pivot is 0, and squares are exact. */
+NORMA_INLINE two_sums moments_of(const float *x, int n, bool about_zero, oct pivot) {
+  two_sums lanes = sums_of_nothing();
+  NORMA_UNROLL(8)
+  for (int i = 0; i < n; i += 8) {
+    bool whole = n - i >= 8;
+    oct d = whole ? oct_floats(x + i) : oct_few(x + i, n - i);
+    if (!about_zero) d = oct_sub(d, pivot);
+    if (!about_zero && !whole) d = oct_first(d, n - i);
+    lanes.first = oct_add(lanes.first, d);
+    lanes.second = about_zero ? oct_exact_fma(d, d, lanes.second) : oct_add(lanes.second, oct_mul(d, d));
   }
   return lanes;
 }
 
-NORMA_INLINE void moments_group(const float *x, quad pivot, two_sums *s) {
-  group_sums g;
-  NORMA_UNROLL(4)
-  for (int k = 0; k < 4; k++) {
-    two_sums lanes = moments_lanes(x + k * NORMA_QUARTER, NORMA_QUARTER, pivot);
-    g.first[k] = lanes.first, g.second[k] = lanes.second;
-  }
-  sums_add(s, &g);
-}
-
-/* The last n < 64. */
-NORMA_INLINE void moments_rest(const float *x, int64_t n, quad pivot, two_sums *s) {
-  group_sums g;
-  int whole = (int)n / NORMA_QUARTER, rest = (int)n % NORMA_QUARTER;
-  two_sums last = moments_lanes(x + whole * NORMA_QUARTER, rest, pivot);
-  NORMA_UNROLL(4)
-  for (int k = 0; k < 4; k++) {
-    two_sums lanes = {quad_set(0), quad_set(0)};
-    if (k < whole) lanes = moments_lanes(x + k * NORMA_QUARTER, NORMA_QUARTER, pivot);
-    else if (k == whole) lanes = last;
-    g.first[k] = lanes.first, g.second[k] = lanes.second;
-  }
-  sums_add(s, &g);
+/* The group from element `at` on, of which n <= 64 elements are there. */
+NORMA_INLINE void moments_piece(norma_type type, const void *x, int64_t at, int n, double pivot, two_sums *s) {
+  NORMA_ALIGNED float room[NORMA_GROUP];
+  const float *from = n == NORMA_GROUP ? load_group(type, x, at, room) : load_few(type, x, at, n, room);
+  if (pivot == 0) sums_add(s, moments_of(from, n, true, oct_set(0)));
+  else sums_add(s, moments_of(from, n, false, oct_set(pivot)));
 }
 
 NORMA_INLINE void moments_row(norma_type type, const void *x, int64_t n, double pivot, double sum[2]) {
-  NORMA_ALIGNED float room[NORMA_GROUP];
-  two_sums s = {quad_set(0), quad_set(0)};
+  two_sums s = sums_of_nothing();
   int64_t i = 0;
-  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) moments_group(load_group(type, x, i, room), quad_set(pivot), &s);
-  if (i < n) moments_rest(load_few(type, x, i, n - i, room), n - i, quad_set(pivot), &s);
+  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) moments_piece(type, x, i, NORMA_GROUP, pivot, &s);
+  if (i < n) moments_piece(type, x, i, (int)(n - i), pivot, &s);
   sums_end(&s, sum);
 }
 
@@ -104,7 +81,7 @@ NORMA_INLINE void moments_rows(norma_type type, const norma_rows *rows, bool rms
   for (int64_t r = 0; r < rows->rows; r++) {
     const char *x = (const char *)rows->x + r * rows->x_stride * size;
     double a = load_float(type, x, 0), b = load_float(type, x, (n - 1) / 2), c = load_float(type, x, n - 1);
-    pivot[r] = rms ? 0 : norma_middle_of(a, b, c);
+    pivot[r] = rms ? 0 : norma_pivot_of(a, b, c);
     moments_row(type, x, n, pivot[r], sum + 2 * r);
   }
 }
@@ -227,16 +204,15 @@ NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shar
 /* A row, its variant given by constants: what has a coefficient for each element, whether another row is measured. */
 NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
                               const void *x, int64_t n, sink *out, norma_ahead *ahead, int64_t x_ahead) {
-  NORMA_ALIGNED float in[NORMA_GROUP], in_ahead[NORMA_GROUP], after_room[NORMA_GROUP], result[NORMA_GROUP];
-  two_sums s = {quad_set(0), quad_set(0)};
-  quad pivot = quad_set(ahead ? ahead->pivot : 0);
+  NORMA_ALIGNED float in[NORMA_GROUP], after_room[NORMA_GROUP], result[NORMA_GROUP];
+  two_sums s = sums_of_nothing();
   const shared_coefs shared = coefs_share(c, units);
   bool direct = type == NORMA_F32 && !out->stream;
   int64_t i = 0;
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
     if (ahead) {
       prefetch_group(type, ahead->x, i + 16 * NORMA_GROUP);
-      moments_group(load_group(type, ahead->x, i, in_ahead), pivot, &s);
+      moments_piece(type, ahead->x, i, NORMA_GROUP, ahead->pivot, &s);
     }
     if (x_ahead) prefetch_group(type, x, i + x_ahead);
     sink_ahead(out, type == NORMA_F32 ? 256 : 128);
@@ -254,7 +230,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
   }
   if (i < n) {
     if (x_ahead) prefetch_group(type, x, i + x_ahead);
-    if (ahead) moments_rest(load_few(type, ahead->x, i, n - i, in_ahead), n - i, pivot, &s);
+    if (ahead) moments_piece(type, ahead->x, i, (int)(n - i), ahead->pivot, &s);
     forward_rest(type, c, &shared, units, weights, biases, i, x, n - i, out);
   }
   if (ahead) sums_end(&s, ahead->sum);

@@ -6,15 +6,9 @@
 
 /* ---------------------------------------------------------------------------------------------------- gradients --- */
 
-/* Four of an array of which n are there: in place, or in `room` with zeros behind them. */
-NORMA_INLINE const float *few_floats(const float *from, int64_t n, float *room) {
-  if (n >= 4) return from;
-  for (int64_t i = 0; i < 4; i++) room[i] = i < n ? from[i] : 0;
-  return room;
-}
-NORMA_INLINE const double *few_doubles(const double *from, int64_t n, double *room) {
-  if (n >= 4) return from;
-  for (int64_t i = 0; i < 4; i++) room[i] = i < n ? from[i] : 0;
+/* Eight of an array of which n are there, in `room` with zeros behind them. */
+NORMA_INLINE const float *first_of_eight(const float *from, int n, float *room) {
+  for (int i = 0; i < 8; i++) room[i] = i < n ? from[i] : 0;
   return room;
 }
 
@@ -67,92 +61,123 @@ static NORMA_TARGET __attribute__((noinline)) const float *dz_group(norma_type t
   return dz;
 }
 
-/* The lanes of a quarter from element `at` on, of which n positions are there; the others count as 0. */
-NORMA_INLINE two_sums gradients_lanes(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
-                                      const float *dy, int n, quad pivot) {
-  NORMA_ALIGNED float weight_room[4];
-  NORMA_ALIGNED double unit_room[3][4];
-  two_sums lanes = {quad_set(0), quad_set(0)};
-  NORMA_UNROLL(4)
-  for (int i = 0; i < NORMA_QUARTER; i += 4) {
-    if (i >= n) break;
-    bool whole = n - i >= 4;
-    quad q = whole ? quad_floats(dy + i) : quad_few(dy + i, n - i);
-    quad xs = whole ? quad_floats(x + i) : quad_few(x + i, n - i);
-    const float *weight = weights ? few_floats(c->weight + at + i, n - i, weight_room) : NULL;
-    const double *mean = units ? few_doubles(c->mean + at + i, n - i, unit_room[0]) : c->mean;
-    quad d = quad_sub(xs, units ? quad_load(mean) : quad_set(*mean));
-    if (weights) q = quad_mul(q, quad_floats_plus(weight, (float)c->weight_offset));
-    if (units) {
-      const double *mean_lo = few_doubles(c->mean_lo + at + i, n - i, unit_room[1]);
-      const double *rstd = few_doubles(c->rstd + at + i, n - i, unit_room[2]);
-      d = quad_mul(quad_sub(d, quad_load(mean_lo)), quad_load(rstd));
-    } else if (weights) {
-      d = quad_mul(quad_sub(d, quad_set(c->mean_lo[0])), quad_set(c->rstd[0]));
+/* dy of n <= 64 elements from `at` on as float32; dz, which is kept where the slopes say so, where there is a z. */
+NORMA_INLINE const float *load_dz(norma_type type, const norma_slopes *c, const float *x, const void *dy, int64_t at,
+                                  int64_t n, float *room, float *dz_room) {
+  const float *dys = n == NORMA_GROUP ? load_group(type, dy, at, room) : load_few(type, dy, at, n, room);
+  if (!c->z) return dys;
+  dys = dz_group(type, c->z, at, x, dys, n, dz_room);
+  if (c->dz) memcpy(c->dz + at, dys, (size_t)n * sizeof *dys);
+  return dys;
+}
+
+/* The lanes of a group from element `at` on, of which n <= 64 are there. about_zero: the mean is 0, and the products of
+ * dy and x are exact. */
+NORMA_INLINE two_sums gradients_of(const norma_slopes *c, bool weights, bool about_zero, int64_t at, const float *x,
+                                   const float *dy, int n, oct pivot) {
+  two_sums lanes = sums_of_nothing();
+  oct mean = oct_set(c->mean[0]), mean_lo = oct_set(weights ? c->mean_lo[0] : 0);
+  oct rstd = oct_set(weights ? c->rstd[0] : 1);
+  NORMA_UNROLL(8)
+  for (int i = 0; i < n; i += 8) {
+    bool whole = n - i >= 8;
+    oct q = whole ? oct_floats(dy + i) : oct_few(dy + i, n - i);
+    oct d = whole ? oct_floats(x + i) : oct_few(x + i, n - i);
+    if (!about_zero) d = oct_sub(d, mean);
+    if (weights) {
+      NORMA_ALIGNED float room[8];
+      const float *weight = whole ? c->weight + at + i : first_of_eight(c->weight + at + i, n - i, room);
+      q = oct_mul(q, oct_floats_plus(weight, (float)c->weight_offset));
+      d = oct_mul(oct_sub(d, mean_lo), rstd);
     }
-    quad first = weights ? quad_sub(q, pivot) : q, second = quad_mul(q, d);
-    if (!whole) first = quad_first(first, n - i), second = quad_first(second, n - i);
-    lanes_put(&lanes, i, first, second);
+    oct first = weights ? oct_sub(q, pivot) : q;
+    if (weights && !whole) first = oct_first(first, n - i);
+    lanes.first = oct_add(lanes.first, first);
+    if (about_zero) {
+      lanes.second = oct_exact_fma(q, d, lanes.second);
+    } else {
+      oct second = oct_mul(q, d);
+      lanes.second = oct_add(lanes.second, whole ? second : oct_first(second, n - i));
+    }
   }
   return lanes;
 }
 
-NORMA_INLINE void gradients_group(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
-                                  const float *dy, quad pivot, two_sums *s) {
-  group_sums g;
-  NORMA_UNROLL(4)
-  for (int k = 0; k < 4; k++) {
-    int i = k * NORMA_QUARTER;
-    two_sums lanes = gradients_lanes(c, units, weights, at + i, x + i, dy + i, NORMA_QUARTER, pivot);
-    g.first[k] = lanes.first, g.second[k] = lanes.second;
-  }
-  sums_add(s, &g);
-}
-
-NORMA_INLINE void gradients_rest(const norma_slopes *c, bool units, bool weights, int64_t at, const float *x,
-                                 const float *dy, int64_t n, quad pivot, two_sums *s) {
-  group_sums g;
-  int whole = (int)n / NORMA_QUARTER, rest = (int)n % NORMA_QUARTER, i = whole * NORMA_QUARTER;
-  two_sums last = gradients_lanes(c, units, weights, at + i, x + i, dy + i, rest, pivot);
-  NORMA_UNROLL(4)
-  for (int k = 0; k < 4; k++) {
-    two_sums lanes = {quad_set(0), quad_set(0)};
-    i = k * NORMA_QUARTER;
-    if (k < whole) lanes = gradients_lanes(c, units, weights, at + i, x + i, dy + i, NORMA_QUARTER, pivot);
-    else if (k == whole) lanes = last;
-    g.first[k] = lanes.first, g.second[k] = lanes.second;
-  }
-  sums_add(s, &g);
-}
-
 /* The group from element `at` on, of which n <= 64 elements are there. */
-NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
-                                  const void *dy, int64_t at, int64_t n, double pivot, two_sums *s) {
+NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, bool weights, const void *x, const void *dy,
+                                  int64_t at, int n, double pivot, two_sums *s) {
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP];
-  bool whole = n == NORMA_GROUP;
-  const float *xs = whole ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
-  const float *dys = whole ? load_group(type, dy, at, dy_room) : load_few(type, dy, at, n, dy_room);
-  if (c->z) dys = dz_group(type, c->z, at, xs, dys, n, dz_room);
-  if (c->z && c->dz) memcpy(c->dz + at, dys, (size_t)n * sizeof *dys);
-  if (whole) gradients_group(c, units, weights, at, xs, dys, quad_set(pivot), s);
-  else gradients_rest(c, units, weights, at, xs, dys, n, quad_set(pivot), s);
+  const float *xs = n == NORMA_GROUP ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
+  const float *dys = load_dz(type, c, xs, dy, at, n, dy_room, dz_room);
+  if (weights) sums_add(s, gradients_of(c, true, false, at, xs, dys, n, oct_set(pivot)));
+  else if (c->mean[0] == 0) sums_add(s, gradients_of(c, false, true, at, xs, dys, n, oct_set(0)));
+  else sums_add(s, gradients_of(c, false, false, at, xs, dys, n, oct_set(0)));
 }
 
-NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool units, bool weights, const void *x,
-                                const void *dy, int64_t n, double pivot, double sum[2]) {
-  two_sums s = {quad_set(0), quad_set(0)};
+NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool weights, const void *x, const void *dy,
+                                int64_t n, double pivot, double sum[2]) {
+  two_sums s = sums_of_nothing();
   int64_t i = 0;
-  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP)
-    gradients_piece(type, c, units, weights, x, dy, i, NORMA_GROUP, pivot, &s);
-  if (i < n) gradients_piece(type, c, units, weights, x, dy, i, n - i, pivot, &s);
+  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) gradients_piece(type, c, weights, x, dy, i, NORMA_GROUP, pivot, &s);
+  if (i < n) gradients_piece(type, c, weights, x, dy, i, (int)(n - i), pivot, &s);
   sums_end(&s, sum);
 }
 
+/* ------------------------------------------------------------------------------------------ sums across the units --- */
+
+/* A group of elements, each of its own unit, in four quarters of four lanes. */
+NORMA_INLINE void across_group(const double *mean, const double *mean_lo, const double *rstd, const float *x,
+                               const float *dy, quad sums[2]) {
+  quad first[4], second[4];
+  NORMA_UNROLL(4)
+  for (int k = 0; k < 4; k++) {
+    first[k] = second[k] = quad_set(0);
+  NORMA_UNROLL(4)
+    for (int i = k * NORMA_QUARTER; i < (k + 1) * NORMA_QUARTER; i += 4) {
+      quad q = quad_floats(dy + i), d = quad_sub(quad_floats(x + i), quad_load(mean + i));
+      d = quad_mul(quad_sub(d, quad_load(mean_lo + i)), quad_load(rstd + i));
+      first[k] = quad_add(first[k], q), second[k] = quad_add(second[k], quad_mul(q, d));
+    }
+  }
+  sums[0] = quad_add(sums[0], quad_sums(first[0], first[1], first[2], first[3]));
+  sums[1] = quad_add(sums[1], quad_sums(second[0], second[1], second[2], second[3]));
+}
+
+/* The last n < 64 elements, and zeros behind them. */
+NORMA_INLINE void across_rest(const norma_slopes *c, int64_t at, const float *x, const float *dy, int64_t n,
+                              quad sums[2]) {
+  NORMA_ALIGNED double unit[3][NORMA_GROUP] = {{0}};
+  NORMA_ALIGNED float data[2][NORMA_GROUP] = {{0}};
+  for (int64_t i = 0; i < n; i++) {
+    unit[0][i] = c->mean[at + i], unit[1][i] = c->mean_lo[at + i], unit[2][i] = c->rstd[at + i];
+    data[0][i] = x[i], data[1][i] = dy[i];
+  }
+  across_group(unit[0], unit[1], unit[2], data[0], data[1], sums);
+}
+
+static NORMA_TARGET void across_row(norma_type type, const norma_slopes *c, const void *x, const void *dy, int64_t n,
+                                    double sum[2]) {
+  NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP];
+  quad sums[2] = {quad_set(0), quad_set(0)};
+  for (int64_t i = 0; i < n; i += NORMA_GROUP) {
+    int64_t here = n - i < NORMA_GROUP ? n - i : NORMA_GROUP;
+    const float *xs = here == NORMA_GROUP ? load_group(type, x, i, x_room) : load_few(type, x, i, here, x_room);
+    const float *dys = load_dz(type, c, xs, dy, i, here, dy_room, dz_room);
+    if (here == NORMA_GROUP) across_group(c->mean + i, c->mean_lo + i, c->rstd + i, xs, dys, sums);
+    else across_rest(c, i, xs, dys, here, sums);
+  }
+  double both[4];
+  quad_store(both, quad_sums(sums[0], sums[1], sums[0], sums[1]));
+  sum[0] = both[0], sum[1] = both[1];
+}
+
+/* ----------------------------------------------------------------------------------------------------- of rows --- */
+
 static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slopes, const void *x, const void *dy,
                                        int64_t n, double pivot, double sum[2]) {
-  if (slopes->unit_step) gradients_row(type, slopes, true, false, x, dy, n, pivot, sum);
-  else if (slopes->weight && slopes->weight_step) gradients_row(type, slopes, false, true, x, dy, n, pivot, sum);
-  else gradients_row(type, slopes, false, false, x, dy, n, pivot, sum);
+  if (slopes->unit_step) across_row(type, slopes, x, dy, n, sum);
+  else if (slopes->weight && slopes->weight_step) gradients_row(type, slopes, true, x, dy, n, pivot, sum);
+  else gradients_row(type, slopes, false, x, dy, n, pivot, sum);
 }
 
 NORMA_INLINE void dx_forward(norma_dx *d, int64_t units) {
@@ -178,7 +203,7 @@ NORMA_INLINE void gradients_rows(norma_type type, const norma_slopes *c, bool we
   int64_t size = type == NORMA_F32 ? 4 : 2;
   if (c->z) z = *c->z, here.z = &z;
   for (int64_t r = 0; r < rows->rows; r++) {
-    gradients_row(type, &here, false, weights, (const char *)rows->x + r * rows->x_stride * size,
+    gradients_row(type, &here, weights, (const char *)rows->x + r * rows->x_stride * size,
                   (const char *)rows->dy + r * rows->dy_stride * size, rows->n, pivot[r], sum + 2 * r);
     slopes_next(type, &here);
     if (here.z) coefs_forward(type, &z, 1);
@@ -316,13 +341,13 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
   int64_t size = type == NORMA_F32 ? 4 : 2, n = rows->n, i = 0;
   const char *x = (const char *)rows->x + r * rows->x_stride * size;
   const char *dy = (const char *)rows->dy + r * rows->dy_stride * size;
-  two_sums s = {quad_set(0), quad_set(0)};
+  two_sums s = sums_of_nothing();
   const shared_slopes shared = slopes_share(c, units);
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
     if (ahead) {
       prefetch_group(type, ahead->x, i + 8 * NORMA_GROUP);
       prefetch_group(type, ahead->dy, i + 8 * NORMA_GROUP);
-      gradients_piece(type, &ahead->slopes, false, weights, ahead->x, ahead->dy, i, NORMA_GROUP, ahead->pivot, &s);
+      gradients_piece(type, &ahead->slopes, weights, ahead->x, ahead->dy, i, NORMA_GROUP, ahead->pivot, &s);
     }
     if (rows->x_ahead) prefetch_group(type, x, i + rows->x_ahead);
     if (rows->dy_ahead) prefetch_group(type, dy, i + rows->dy_ahead);
@@ -330,7 +355,8 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
     backward_piece(type, c, &shared, !c->dx.means, units, weights, x, dy, i, NORMA_GROUP, out, dafter);
   }
   if (i < n) {
-    if (ahead) gradients_piece(type, &ahead->slopes, false, weights, ahead->x, ahead->dy, i, n - i, ahead->pivot, &s);
+    if (ahead)
+      gradients_piece(type, &ahead->slopes, weights, ahead->x, ahead->dy, i, (int)(n - i), ahead->pivot, &s);
     backward_piece(type, c, &shared, !c->dx.means, units, weights, x, dy, i, n - i, out, dafter);
   }
   if (ahead) sums_end(&s, ahead->sum);

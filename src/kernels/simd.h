@@ -10,8 +10,9 @@
  *     wide_bad    collects, in `bad`, whether any of v is NaN or Inf; wide_is_bad tells
  *     quad_sums   {a, b, c, d} -> {sum a, sum b, sum c, sum d}, each as (l0 + l1) + (l2 + l3)
  *     quad_floats converts 4 float32
- *     quad_few    converts the first n of 4 float32 and reads no more; the rest is any number
+ *     quad_few    converts the first n of 4 float32 and reads no more; the rest is 0
  *     quad_first  keeps the first n lanes and makes the rest 0
+ *     quad_exact_fma  a b + c where a b is exact, as products of float32 numbers are: fused or not, the same bits
  *     quad_floats_plus adds a float32 number to 4 of them, and converts
  *     norma_stream_line writes 64 bytes past the caches; both ends are multiples of 64; norma_stream_end orders them;
  *     norma_copy_line copies as many, anywhere
@@ -59,6 +60,7 @@ NORMA_INLINE quad quad_floats_plus(const float *p, float v) {
 NORMA_INLINE quad quad_add(quad a, quad b) { return _mm256_add_pd(a, b); }
 NORMA_INLINE quad quad_sub(quad a, quad b) { return _mm256_sub_pd(a, b); }
 NORMA_INLINE quad quad_mul(quad a, quad b) { return _mm256_mul_pd(a, b); }
+NORMA_INLINE quad quad_exact_fma(quad a, quad b, quad c) { return _mm256_fmadd_pd(a, b, c); }
 NORMA_INLINE quad quad_sums(quad a, quad b, quad c, quad d) {
   quad ab = _mm256_hadd_pd(a, b), cd = _mm256_hadd_pd(c, d);
   return _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20), _mm256_permute2f128_pd(ab, cd, 0x31));
@@ -169,6 +171,9 @@ NORMA_INLINE quad quad_floats(const float *p) {
 NORMA_INLINE quad quad_add(quad a, quad b) { return (quad){vaddq_f64(a.a, b.a), vaddq_f64(a.b, b.b)}; }
 NORMA_INLINE quad quad_sub(quad a, quad b) { return (quad){vsubq_f64(a.a, b.a), vsubq_f64(a.b, b.b)}; }
 NORMA_INLINE quad quad_mul(quad a, quad b) { return (quad){vmulq_f64(a.a, b.a), vmulq_f64(a.b, b.b)}; }
+NORMA_INLINE quad quad_exact_fma(quad a, quad b, quad c) {
+  return (quad){vfmaq_f64(c.a, a.a, b.a), vfmaq_f64(c.b, a.b, b.b)};
+}
 NORMA_INLINE quad quad_sums(quad a, quad b, quad c, quad d) {
   return (quad){vaddq_f64(vpaddq_f64(a.a, b.a), vpaddq_f64(a.b, b.b)),
                 vaddq_f64(vpaddq_f64(c.a, d.a), vpaddq_f64(c.b, d.b))};
@@ -227,36 +232,10 @@ NORMA_INLINE wide wide_bad(wide bad, wide v) { return bad + (v - v); }
 NORMA_INLINE bool wide_is_bad(wide bad) { return bad != bad; }
 #endif
 
-#if defined(NORMA_ISA_AVX512)
-typedef __m512d oct;
-NORMA_INLINE oct oct_set(double v) { return _mm512_set1_pd(v); }
-NORMA_INLINE oct oct_load(const double *p) { return _mm512_loadu_pd(p); }
-NORMA_INLINE void oct_store(double *p, oct a) { _mm512_storeu_pd(p, a); }
-NORMA_INLINE oct oct_floats(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
-NORMA_INLINE oct oct_add(oct a, oct b) { return _mm512_add_pd(a, b); }
-NORMA_INLINE oct oct_sub(oct a, oct b) { return _mm512_sub_pd(a, b); }
-NORMA_INLINE oct oct_mul(oct a, oct b) { return _mm512_mul_pd(a, b); }
-NORMA_INLINE quad oct_low(oct a) { return _mm512_castpd512_pd256(a); }
-NORMA_INLINE quad oct_high(oct a) { return _mm512_extractf64x4_pd(a, 1); }
-#else
-typedef struct oct {
-  quad low, high;
-} oct;
-NORMA_INLINE oct oct_set(double v) { return (oct){quad_set(v), quad_set(v)}; }
-NORMA_INLINE oct oct_load(const double *p) { return (oct){quad_load(p), quad_load(p + 4)}; }
-NORMA_INLINE void oct_store(double *p, oct a) {
-  quad_store(p, a.low);
-  quad_store(p + 4, a.high);
-}
-NORMA_INLINE oct oct_floats(const float *p) { return (oct){quad_floats(p), quad_floats(p + 4)}; }
-NORMA_INLINE oct oct_add(oct a, oct b) { return (oct){quad_add(a.low, b.low), quad_add(a.high, b.high)}; }
-NORMA_INLINE oct oct_sub(oct a, oct b) { return (oct){quad_sub(a.low, b.low), quad_sub(a.high, b.high)}; }
-NORMA_INLINE oct oct_mul(oct a, oct b) { return (oct){quad_mul(a.low, b.low), quad_mul(a.high, b.high)}; }
-NORMA_INLINE quad oct_low(oct a) { return a.low; }
-NORMA_INLINE quad oct_high(oct a) { return a.high; }
-#endif
-
 #if !defined(NORMA_ISA_AVX2) && !defined(NORMA_ISA_AVX512)
+#if !defined(NORMA_ISA_NEON)
+NORMA_INLINE quad quad_exact_fma(quad a, quad b, quad c) { return quad_add(quad_mul(a, b), c); }
+#endif
 NORMA_INLINE quad quad_floats_plus(const float *p, float v) {
   const float sum[4] = {p[0] + v, p[1] + v, p[2] + v, p[3] + v};
   return quad_floats(sum);
@@ -273,6 +252,55 @@ NORMA_INLINE quad quad_first(quad a, int n) {
   return quad_load(v);
 }
 NORMA_INLINE void norma_copy_line(void *to, const void *from) { memcpy(to, from, 64); }
+#endif
+
+#if defined(NORMA_ISA_AVX512)
+typedef __m512d oct;
+NORMA_INLINE oct oct_set(double v) { return _mm512_set1_pd(v); }
+NORMA_INLINE oct oct_load(const double *p) { return _mm512_loadu_pd(p); }
+NORMA_INLINE void oct_store(double *p, oct a) { _mm512_storeu_pd(p, a); }
+NORMA_INLINE oct oct_floats(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+NORMA_INLINE oct oct_add(oct a, oct b) { return _mm512_add_pd(a, b); }
+NORMA_INLINE oct oct_sub(oct a, oct b) { return _mm512_sub_pd(a, b); }
+NORMA_INLINE oct oct_mul(oct a, oct b) { return _mm512_mul_pd(a, b); }
+NORMA_INLINE oct oct_exact_fma(oct a, oct b, oct c) { return _mm512_fmadd_pd(a, b, c); }
+NORMA_INLINE oct oct_few(const float *p, int n) {
+  return _mm512_cvtps_pd(_mm256_maskz_loadu_ps((__mmask8)((1u << n) - 1), p));
+}
+NORMA_INLINE oct oct_first(oct a, int n) { return _mm512_maskz_mov_pd((__mmask8)((1u << n) - 1), a); }
+NORMA_INLINE oct oct_floats_plus(const float *p, float v) {
+  return _mm512_cvtps_pd(_mm256_add_ps(_mm256_loadu_ps(p), _mm256_set1_ps(v)));
+}
+NORMA_INLINE quad oct_low(oct a) { return _mm512_castpd512_pd256(a); }
+NORMA_INLINE quad oct_high(oct a) { return _mm512_extractf64x4_pd(a, 1); }
+#else
+typedef struct oct {
+  quad low, high;
+} oct;
+NORMA_INLINE oct oct_set(double v) { return (oct){quad_set(v), quad_set(v)}; }
+NORMA_INLINE oct oct_load(const double *p) { return (oct){quad_load(p), quad_load(p + 4)}; }
+NORMA_INLINE void oct_store(double *p, oct a) {
+  quad_store(p, a.low);
+  quad_store(p + 4, a.high);
+}
+NORMA_INLINE oct oct_floats(const float *p) { return (oct){quad_floats(p), quad_floats(p + 4)}; }
+NORMA_INLINE oct oct_add(oct a, oct b) { return (oct){quad_add(a.low, b.low), quad_add(a.high, b.high)}; }
+NORMA_INLINE oct oct_sub(oct a, oct b) { return (oct){quad_sub(a.low, b.low), quad_sub(a.high, b.high)}; }
+NORMA_INLINE oct oct_mul(oct a, oct b) { return (oct){quad_mul(a.low, b.low), quad_mul(a.high, b.high)}; }
+NORMA_INLINE oct oct_exact_fma(oct a, oct b, oct c) {
+  return (oct){quad_exact_fma(a.low, b.low, c.low), quad_exact_fma(a.high, b.high, c.high)};
+}
+NORMA_INLINE oct oct_few(const float *p, int n) {
+  return (oct){n < 4 ? quad_few(p, n) : quad_floats(p), n > 4 ? quad_few(p + 4, n - 4) : quad_set(0)};
+}
+NORMA_INLINE oct oct_first(oct a, int n) {
+  return (oct){n < 4 ? quad_first(a.low, n) : a.low, n > 4 ? quad_first(a.high, n - 4) : quad_set(0)};
+}
+NORMA_INLINE oct oct_floats_plus(const float *p, float v) {
+  return (oct){quad_floats_plus(p, v), quad_floats_plus(p + 4, v)};
+}
+NORMA_INLINE quad oct_low(oct a) { return a.low; }
+NORMA_INLINE quad oct_high(oct a) { return a.high; }
 #endif
 
 #endif

@@ -13,11 +13,11 @@ typedef struct measure {
 static double choose_pivot(const norma_walk *run, int64_t offset, int64_t first, int64_t n, double scale) {
   double v[3];
   for (int i = 0; i < 3; i++) norma_walk_gather(run, offset, first + i * (n - 1) / 2, 1, &v[i]);
-  return norma_middle_of(v[0], v[1], v[2]) * scale;
+  return norma_pivot_of(v[0], v[1], v[2]) * scale;
 }
 
 static norma_moments sweep(const norma_walk *run, int64_t offset, int64_t first, int64_t n, measure how, double pivot) {
-  norma_tree deviations = {{0}}, squares = {{0}};
+  norma_tree deviations = {0}, squares = {0};
   for (int64_t i = 0; i < n; i += NORMA_BLOCK) {
     double value[NORMA_BLOCK], square[NORMA_BLOCK];
     int64_t piece = n - i < NORMA_BLOCK ? n - i : NORMA_BLOCK;

@@ -14,13 +14,8 @@ typedef struct tile_lanes {
 typedef struct lane_rows {
   const float *x[4], *dy[4];
   oct mean[4], mean_lo[4], rstd[4], pivot[4];
-  group_sums sums[4];
+  two_sums sums[4]; /* of the group */
 } lane_rows;
-
-/* Quarters that a last group does not have. */
-NORMA_INLINE void group_clear(group_sums *g) {
-  for (int k = 0; k < 4; k++) g->first[k] = g->second[k] = quad_set(0);
-}
 
 /* Four positions of a lane's rows from `at` on, 16 columns; the first n columns of the group are there. */
 NORMA_INLINE void lane_quarter(lane_rows *l, int count, const double *gamma, int at, int n, double *first,
@@ -30,27 +25,22 @@ NORMA_INLINE void lane_quarter(lane_rows *l, int count, const double *gamma, int
   NORMA_UNROLL(4)
   for (int j = 0; j < count; j++) {
     const oct mean = l->mean[j], mean_lo = l->mean_lo[j], rstd = l->rstd[j], pivot = l->pivot[j];
-    two_sums row = {quad_set(0), quad_set(0)};
+    two_sums row = l->sums[j];
   NORMA_UNROLL(2)
     for (int i = 0; i < 2; i++) {
       int c = at + 8 * i;
       oct dy = oct_floats(l->dy[j] + c), q = oct_mul(dy, oct_load(gamma + c));
       oct xhat = oct_mul(oct_sub(oct_sub(oct_floats(l->x[j] + c), mean), mean_lo), rstd);
       oct about = oct_sub(q, pivot), q_xhat = oct_mul(q, xhat);
-      quad first_low = oct_low(about), first_high = oct_high(about);
-      quad second_low = oct_low(q_xhat), second_high = oct_high(q_xhat);
       if (n < NORMA_GROUP && c + 8 > n) {
-        int low = c >= n ? 0 : n - c < 4 ? n - c : 4, high = c + 4 >= n ? 0 : n - c < 8 ? n - c - 4 : 4;
-        first_low = quad_first(first_low, low), second_low = quad_first(second_low, low);
-        first_high = quad_first(first_high, high), second_high = quad_first(second_high, high);
+        int there = c < n ? n - c : 0;
+        about = oct_first(about, there), q_xhat = oct_first(q_xhat, there);
       }
-      lanes_put(&row, 8 * i, first_low, second_low);
-      lanes_put(&row, 8 * i + 4, first_high, second_high);
+      sums_add(&row, (two_sums){about, q_xhat});
       column_first[i] = oct_add(column_first[i], dy);
       column_second[i] = oct_add(column_second[i], oct_mul(dy, xhat));
     }
-    l->sums[j].first[at / NORMA_QUARTER] = row.first;
-    l->sums[j].second[at / NORMA_QUARTER] = row.second;
+    l->sums[j] = row;
   }
   for (int i = 0; i < 2; i++) {
     oct_store(first + at + 8 * i, column_first[i]);
@@ -81,12 +71,12 @@ NORMA_INLINE void tile_group(norma_type type, const norma_tile *tile, int rows, 
       if (tile->dy_ahead) prefetch_group(type, tile->dy[r], at + tile->dy_ahead);
       l.mean[j] = oct_set(tile->mean[r]), l.mean_lo[j] = oct_set(tile->mean_lo[r]);
       l.rstd[j] = oct_set(tile->rstd[r]), l.pivot[j] = oct_set(tile->pivot[r]);
-      if (n < NORMA_GROUP) group_clear(&l.sums[j]);
+      l.sums[j] = sums_of_nothing();
     }
     for (int c = 0; c < n; c += NORMA_QUARTER)
       if (whole) lane_quarter(&l, 4, gamma, c, n, lanes->first[lane], lanes->second[lane]);
       else lane_quarter(&l, count, gamma, c, n, lanes->first[lane], lanes->second[lane]);
-    for (int j = 0; j < count; j++) sums_add(&sums[lane + 4 * j], &l.sums[j]);
+    for (int j = 0; j < count; j++) sums_add(&sums[lane + 4 * j], l.sums[j]);
   }
 }
 
@@ -109,7 +99,7 @@ NORMA_INLINE void tile_rows(norma_type type, const norma_tile *tile, int rows, i
   NORMA_ALIGNED double gamma[NORMA_GROUP];
   two_sums sums[NORMA_QUARTER];
   tile_lanes lanes;
-  for (int r = 0; r < rows; r++) sums[r].first = sums[r].second = quad_set(0);
+  for (int r = 0; r < rows; r++) sums[r] = sums_of_nothing();
   for (int64_t i = 0; i < n; i += NORMA_GROUP) {
     int here = n - i < NORMA_GROUP ? (int)(n - i) : NORMA_GROUP;
     gamma_of(tile, from + i, here, gamma);

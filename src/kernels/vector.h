@@ -8,8 +8,6 @@
 
 #include <math.h>
 
-/* Elements that a loop of a row handles at once: four quarters, one for each accumulator of the tree. */
-enum { NORMA_GROUP = 64 };
 /* Units that are taken together, at most. */
 enum { NORMA_BLOCK_UNITS = 32 };
 

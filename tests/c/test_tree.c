@@ -1,27 +1,55 @@
-/* The summation tree is the documented one, so that another implementation, or a faster kernel, can give the same bits:
- * position i of a run is in quarter i / 16 and there in lane i mod 4; a quarter is (l0 + l1) + (l2 + l3); quarter k is
- * added to accumulator k mod 4; a stretch of 4096 positions (256, where a parameter is summed across units) is
- * (A0 + A1) + (A2 + A3). Stretches and runs are then added in order with their rounding errors kept. Seen in plain
- * sums: the squares of an RMS unit, and dbias. */
+/* The summation trees are the documented ones, so that another implementation, or a faster kernel, can give the same
+ * bits. Of a unit: position i of a run is in group i / 64 and there in lane i mod 8; each lane of a group is added to its
+ * accumulator; a stretch of 4096 positions is ((A0 + A4) + (A1 + A5)) + ((A2 + A6) + (A3 + A7)). Of a parameter that is
+ * summed across units: position i is in quarter i / 16 and there in lane i mod 4; a quarter is (l0 + l1) + (l2 + l3);
+ * quarter k is added to accumulator k mod 4; a stretch of 256 positions is (A0 + A1) + (A2 + A3). Stretches and runs are
+ * then added in order with their rounding errors kept. Seen in plain sums: the squares of an RMS unit, and dbias. */
 #include <stdlib.h>
 
 #include "support.h"
 #include "trial.h"
 
-/* Up to 4096 values; absent ones count as 0. */
-static double stretch_sum(const double *v, int64_t n) {
-  double accumulator[4] = {0};
+enum { STRETCH = 4096, ACROSS = 256 };
+
+/* Every so many values from the first on, below the last. */
+static double sum_of(const double *v, int64_t first, int64_t last, int64_t apart) {
+  double sum = 0;
+  for (int64_t i = first; i < last; i += apart) {
+    sum += v[i];
+  }
+  return sum;
+}
+
+static int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+/* Up to 4096 values. */
+static double unit_sum(const double *v, int64_t n) {
+  double a[8] = {0};
+  for (int64_t group = 0; group < n; group += 64) {
+    for (int64_t l = 0; l < 8; l++) {
+      a[l] += sum_of(v, group + l, least(group + 64, n), 8);
+    }
+  }
+  return ((a[0] + a[4]) + (a[1] + a[5])) + ((a[2] + a[6]) + (a[3] + a[7]));
+}
+
+/* Up to 256 values. */
+static double across_sum(const double *v, int64_t n) {
+  double a[4] = {0};
   for (int64_t k = 0; k * 16 < n; k++) {
     double lane[4];
     for (int64_t l = 0; l < 4; l++) {
-      lane[l] = 16 * k + l < n ? v[16 * k + l] : 0;
-      for (int64_t i = 16 * k + l + 4; i < 16 * k + 16; i += 4) {
-        lane[l] += i < n ? v[i] : 0;
-      }
+      lane[l] = sum_of(v, 16 * k + l, least(16 * k + 16, n), 4);
     }
-    accumulator[k % 4] += (lane[0] + lane[1]) + (lane[2] + lane[3]);
+    a[k % 4] += (lane[0] + lane[1]) + (lane[2] + lane[3]);
   }
-  return (accumulator[0] + accumulator[1]) + (accumulator[2] + accumulator[3]);
+  return (a[0] + a[1]) + (a[2] + a[3]);
+}
+
+static double stretch_sum(const double *v, int64_t n, int64_t stretch) {
+  return stretch == ACROSS ? across_sum(v, n) : unit_sum(v, n);
 }
 
 /* A sum and its rounding errors (Knuth 1969). */
@@ -29,11 +57,9 @@ typedef struct exact_sum {
   double sum, errors;
 } exact_sum;
 
-enum { STRETCH = 4096, ACROSS = 256 };
-
 static void add_run(exact_sum *to, const double *v, int64_t n, int64_t stretch) {
   for (int64_t first = 0; first < n; first += stretch) {
-    double piece = stretch_sum(v + first, n - first < stretch ? n - first : stretch), sum = to->sum + piece;
+    double piece = stretch_sum(v + first, least(n - first, stretch), stretch), sum = to->sum + piece;
     double part = sum - to->sum;
     to->errors += (to->sum - (sum - part)) + (piece - part);
     to->sum = sum;
