@@ -43,37 +43,38 @@ NORMA_INLINE void dz_columns(const column_views *v, const norma_slopes *p, int64
 
 /* ------------------------------------------------------------------------------------------ sums of the columns --- */
 
-/* Rows of a lane from `row` on; dy has its own, from dy_at on and dy_step elements apart. */
-NORMA_INLINE two_sums gradients_lane(const column_views *v, const norma_slopes *p, bool weights, bool about_zero,
+/* Rows of a lane from `row` on; dy has its own, from dy_at on and dy_step elements apart. takes_x: the center, which is
+ * subtracted from x, is 0. */
+NORMA_INLINE two_sums gradients_lane(const column_views *v, const norma_slopes *p, bool weights, bool takes_x,
                                      int64_t row, int rows, int64_t column, int64_t wide, int64_t dy_at,
-                                     int64_t dy_step, oct pivot) {
+                                     int64_t dy_step, oct center, oct pivot) {
   two_sums sums = sums_of_nothing();
-  oct mean = oct_load(p->mean + column), mean_lo = oct_set(0), rstd = oct_set(1);
+  oct mean_lo = oct_set(0), rstd = oct_set(1);
   int64_t at = row * v->x_stride + column, step = NORMA_LANES * v->x_stride;
   if (weights) mean_lo = oct_load(p->mean_lo + column), rstd = oct_load(p->rstd + column);
   NORMA_UNROLL(8)
   for (int r = 0; r < rows; r++, at += step, dy_at += dy_step) {
     oct d = wide >= 8 ? load_oct(v->type, v->x, at) : load_oct_rest(v->type, v->x, at, wide);
     oct q = wide >= 8 ? load_oct(v->dy_type, v->dy, dy_at) : load_oct_rest(v->dy_type, v->dy, dy_at, wide);
-    if (!about_zero) d = oct_sub(d, mean);
+    if (!takes_x) d = oct_sub(d, center);
     if (weights) {
       const float *weight = p->weight + (row + r * NORMA_LANES) * p->weight_row;
       q = oct_mul(q, oct_set(*weight + (float)p->weight_offset));
       d = oct_mul(oct_sub(d, mean_lo), rstd);
     }
     sums.first = oct_add(sums.first, weights ? oct_sub(q, pivot) : q);
-    sums.second = about_zero ? oct_exact_fma(q, d, sums.second) : oct_add(sums.second, oct_mul(q, d));
+    sums.second = takes_x ? oct_exact_fma(q, d, sums.second) : oct_add(sums.second, oct_mul(q, d));
   }
   return sums;
 }
 
 NORMA_INLINE void gradients_columns(const column_views *v, const norma_slopes *p, bool weights, int64_t n,
-                                    int64_t columns, const double *pivot, column_sums *s) {
+                                    int64_t columns, const double *center, const double *pivot, column_sums *s) {
   enum { ROWS = NORMA_GROUP / NORMA_LANES };
   column_room room;
-  bool about_zero[NORMA_COLUMNS / 8];
+  bool takes_x[NORMA_COLUMNS / 8];
   int lines = v->type == NORMA_F32 ? 4 : 2;
-  for (int64_t c = 0; c < columns; c += 8) about_zero[c / 8] = !weights && eight_are_zero(p->mean + c);
+  for (int64_t c = 0; c < columns; c += 8) takes_x[c / 8] = !weights && eight_are_zero(center + c);
   for (int64_t r = 0; r < n; r += NORMA_GROUP) {
     for (int lane = 0; lane < NORMA_LANES && r + lane < n; lane++) {
       int rows = rows_of_lane(r, lane, n);
@@ -87,21 +88,44 @@ NORMA_INLINE void gradients_columns(const column_views *v, const norma_slopes *p
         here.dy = room.dz, here.dy_type = NORMA_F32, dy_at = 0, dy_step = NORMA_COLUMNS;
       }
       for (int64_t c = 0; c < columns; c += 8) {
-        oct about = oct_load(pivot + c);
+        oct from = oct_load(center + c), about = oct_load(pivot + c);
         two_sums sums;
         prefetch_lines(&x_ahead, lines);
         prefetch_lines(&dy_ahead, lines);
         if (rows < ROWS || c + 8 > columns)
-          sums = gradients_lane(&here, p, weights, about_zero[c / 8], row, rows, c, columns - c, dy_at + c, dy_step,
+          sums = gradients_lane(&here, p, weights, takes_x[c / 8], row, rows, c, columns - c, dy_at + c, dy_step, from,
                                 about);
-        else if (about_zero[c / 8])
-          sums = gradients_lane(&here, p, weights, true, row, ROWS, c, 8, dy_at + c, dy_step, about);
-        else sums = gradients_lane(&here, p, weights, false, row, ROWS, c, 8, dy_at + c, dy_step, about);
+        else if (takes_x[c / 8])
+          sums = gradients_lane(&here, p, weights, true, row, ROWS, c, 8, dy_at + c, dy_step, from, about);
+        else sums = gradients_lane(&here, p, weights, false, row, ROWS, c, 8, dy_at + c, dy_step, from, about);
         lane_end(&s->first[lane][c], r == 0, sums.first);
         lane_end(&s->second[lane][c], r == 0, sums.second);
       }
     }
   }
+}
+
+/* The sums of all columns; those that are not finite once more about the mean. */
+NORMA_INLINE void gradients_all(const column_views *v, const norma_slopes *p, int64_t n, int64_t columns,
+                                const double *pivot, double *sum) {
+  double center[NORMA_COLUMNS] = {0}, again[2 * NORMA_COLUMNS];
+  column_sums s;
+  int64_t not_finite = 0;
+  for (int64_t c = 0; c < columns; c++)
+    if (!norma_takes_x(p->mean[c], p->rstd[c], load_float(v->type, v->x, c))) center[c] = p->mean[c];
+  gradients_columns(v, p, false, n, columns, center, pivot, &s);
+  columns_end(s.first, n, columns, sum);
+  columns_end(s.second, n, columns, sum + columns);
+  for (int64_t c = 0; c < columns; c++) {
+    not_finite += !isfinite(sum[c]);
+    if (center[c] == 0) sum[columns + c] -= p->mean[c] * sum[c];
+  }
+  if (__builtin_expect(not_finite == 0, 1)) return;
+  gradients_columns(v, p, false, n, columns, p->mean, pivot, &s);
+  columns_end(s.first, n, columns, again);
+  columns_end(s.second, n, columns, again + columns);
+  for (int64_t c = 0; c < columns; c++)
+    if (!isfinite(sum[c])) sum[columns + c] = again[columns + c];
 }
 
 /* --------------------------------------------------------------------------------------------- sums across units --- */
@@ -177,8 +201,12 @@ static NORMA_TARGET void column_gradients(norma_type type, const norma_slopes *p
     else across_columns(&v, p, n, columns, sum);
     return;
   }
-  if (type == NORMA_F32 && !p->weight) gradients_columns(&v, p, false, n, columns, pivot, &s);
-  else gradients_columns(&v, p, p->weight, n, columns, pivot, &s);
+  if (!p->weight) {
+    if (type == NORMA_F32) gradients_all(&v, p, n, columns, pivot, sum);
+    else gradients_all(&v, p, n, columns, pivot, sum);
+    return;
+  }
+  gradients_columns(&v, p, true, n, columns, p->mean, pivot, &s);
   columns_end(s.first, n, columns, sum);
   columns_end(s.second, n, columns, sum + columns);
 }

@@ -71,10 +71,10 @@ static double first_of_run(const job *j, const int64_t offset[]) {
   return norma_is_single(j->call) ? 0 : first_dz(j, offset);
 }
 
-/* q - pivot where the weight belongs to the elements, dy - first where it belongs to the run. */
-static void gradient_stretch(void *context, const norma_reduction *r, const int64_t offset[], int64_t first, int64_t n,
-                             norma_partial *piece) {
-  const column *c = context;
+/* q - pivot where the weight belongs to the elements, dy - first where it belongs to the run. about_zero: of x, not of
+ * x - mean; for a run that finishes. */
+static void sum_stretch(const column *c, const norma_reduction *r, const int64_t offset[], int64_t first, int64_t n,
+                        bool about_zero, norma_partial *piece) {
   const views *at = &c->job->at;
   norma_tree q_tree = {.across = r->stretch == NORMA_ACROSS}, q_xhat_tree = q_tree;
   double pivot = c->job->by_run ? first_of_run(c->job, offset) : c->pivot;
@@ -96,7 +96,7 @@ static void gradient_stretch(void *context, const norma_reduction *r, const int6
       for (int64_t k = 0; k < count; k++) q[k] *= norma_gamma(c->job->call, weight[k]);
     }
     for (int64_t k = 0; k < count; k++) {
-      double d = x[k] * scale[k] - mean[k];
+      double d = x[k] * scale[k] - (about_zero ? 0 : mean[k]);
       x[k] = q[k] * (c->job->finishes ? d : (d - mean_lo[k]) * rstd[k]);
       /* a unit with a NaN poisons both gradients */
       q[k] = rstd[k] == rstd[k] ? q[k] - pivot * c->by : rstd[k];
@@ -106,6 +106,20 @@ static void gradient_stretch(void *context, const norma_reduction *r, const int6
   }
   piece->sums.first.hi = norma_tree_sum(&q_tree);
   piece->sums.second.hi = norma_tree_sum(&q_xhat_tree);
+}
+
+static void gradient_stretch(void *context, const norma_reduction *r, const int64_t offset[], int64_t first, int64_t n,
+                             norma_partial *piece) {
+  const column *c = context;
+  double x, mean, rstd;
+  gather(r, c->job->at.x, offset, first, 1, &x);
+  gather(r, c->job->at.mean, offset, first, 1, &mean);
+  gather(r, c->job->at.rstd, offset, first, 1, &rstd);
+  bool takes_x = c->job->finishes && norma_takes_x(mean, rstd, x);
+  sum_stretch(c, r, offset, first, n, takes_x, piece);
+  if (!takes_x) return;
+  if (isfinite(piece->sums.first.hi)) piece->sums.second.hi -= mean * piece->sums.first.hi;
+  else sum_stretch(c, r, offset, first, n, false, piece);
 }
 
 static void finish(const job *j, const norma_reduction *r, const int64_t offset[], norma_partial *run) {

@@ -6,6 +6,8 @@
 #include "internal.h"
 #include "merge.h"
 
+#include <math.h>
+
 /* ---------------------------------------------------------------------------------------------- rows, the tree --- */
 
 /* n elements, `stride` apart; every NaN written is the canonical quiet NaN of its type. */
@@ -159,6 +161,14 @@ void norma_unit_outputs_init(norma_unit_outputs *outputs, const norma_call *call
 void norma_finish_unit(const norma_unit_outputs *outputs, int64_t unit, const norma_moments *m);
 /* The moments of column 0 of a reduction whose view 0 is the data, in the caller's float mode. */
 norma_moments norma_column_moments(const norma_reduction *reduction);
+
+/* Whether a stretch of a run without a weight is summed as sum(dy x) - mean sum(dy), whose products are exact, and not
+ * as sum(dy (x - mean)): where 0 is no more than 32 standard deviations from the mean. Not where the first x is the mean,
+ * for a constant unit has to give exactly 0; and where dy is not finite the sum is taken again, because an Inf has to
+ * meet the sign of x - mean. */
+static inline bool norma_takes_x(double mean, double rstd, double first) {
+  return fabs(mean) * rstd <= 32 && first != mean;
+}
 
 /* gradients.c: for each unit mean(q) and sum(q xhat) / (m - ddof); for each gamma sum(dy xhat) and sum(dy). */
 typedef struct norma_pair {

@@ -71,9 +71,9 @@ NORMA_INLINE const float *load_dz(norma_type type, const norma_slopes *c, const 
   return dys;
 }
 
-/* The lanes of a group from element `at` on, of which n <= 64 are there. about_zero: the mean is 0, and the products of
- * dy and x are exact. */
-NORMA_INLINE two_sums gradients_of(const norma_slopes *c, bool weights, bool about_zero, int64_t at, const float *x,
+/* The lanes of a group from element `at` on, of which n <= 64 are there. takes_x: nothing is subtracted from x, whose
+ * products with dy are exact. */
+NORMA_INLINE two_sums gradients_of(const norma_slopes *c, bool weights, bool takes_x, int64_t at, const float *x,
                                    const float *dy, int n, oct pivot) {
   two_sums lanes = sums_of_nothing();
   oct mean = oct_set(c->mean[0]), mean_lo = oct_set(weights ? c->mean_lo[0] : 0);
@@ -83,7 +83,7 @@ NORMA_INLINE two_sums gradients_of(const norma_slopes *c, bool weights, bool abo
     bool whole = n - i >= 8;
     oct q = whole ? oct_floats(dy + i) : oct_few(dy + i, n - i);
     oct d = whole ? oct_floats(x + i) : oct_few(x + i, n - i);
-    if (!about_zero) d = oct_sub(d, mean);
+    if (!takes_x) d = oct_sub(d, mean);
     if (weights) {
       NORMA_ALIGNED float room[8];
       const float *weight = whole ? c->weight + at + i : first_of_eight(c->weight + at + i, n - i, room);
@@ -93,7 +93,7 @@ NORMA_INLINE two_sums gradients_of(const norma_slopes *c, bool weights, bool abo
     oct first = weights ? oct_sub(q, pivot) : q;
     if (weights && !whole) first = oct_first(first, n - i);
     lanes.first = oct_add(lanes.first, first);
-    if (about_zero) {
+    if (takes_x) {
       lanes.second = oct_exact_fma(q, d, lanes.second);
     } else {
       oct second = oct_mul(q, d);
@@ -104,23 +104,48 @@ NORMA_INLINE two_sums gradients_of(const norma_slopes *c, bool weights, bool abo
 }
 
 /* The group from element `at` on, of which n <= 64 elements are there. */
-NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, bool weights, const void *x, const void *dy,
-                                  int64_t at, int n, double pivot, two_sums *s) {
+NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, bool weights, bool takes_x, const void *x,
+                                  const void *dy, int64_t at, int n, double pivot, two_sums *s) {
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP];
   const float *xs = n == NORMA_GROUP ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
   const float *dys = load_dz(type, c, xs, dy, at, n, dy_room, dz_room);
   if (weights) sums_add(s, gradients_of(c, true, false, at, xs, dys, n, oct_set(pivot)));
-  else if (c->mean[0] == 0) sums_add(s, gradients_of(c, false, true, at, xs, dys, n, oct_set(0)));
+  else if (takes_x) sums_add(s, gradients_of(c, false, true, at, xs, dys, n, oct_set(0)));
   else sums_add(s, gradients_of(c, false, false, at, xs, dys, n, oct_set(0)));
+}
+
+NORMA_INLINE void gradients_over(norma_type type, const norma_slopes *c, bool weights, bool takes_x, const void *x,
+                                 const void *dy, int64_t n, double pivot, double sum[2]) {
+  two_sums s = sums_of_nothing();
+  int64_t i = 0;
+  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP)
+    gradients_piece(type, c, weights, takes_x, x, dy, i, NORMA_GROUP, pivot, &s);
+  if (i < n) gradients_piece(type, c, weights, takes_x, x, dy, i, (int)(n - i), pivot, &s);
+  sums_end(&s, sum);
+}
+
+NORMA_INLINE bool row_takes_x(norma_type type, const norma_slopes *c, bool weights, const void *x) {
+  return !weights && norma_takes_x(c->mean[0], c->rstd[0], load_float(type, x, 0));
+}
+
+static NORMA_TARGET __attribute__((noinline)) void gradients_about_mean(norma_type type, const norma_slopes *c,
+                                                                        const void *x, const void *dy, int64_t n,
+                                                                        double sum[2]) {
+  gradients_over(type, c, false, false, x, dy, n, 0, sum);
+}
+
+/* sum(dy x) becomes sum(dy (x - mean)). */
+NORMA_INLINE void gradients_end(norma_type type, const norma_slopes *c, const void *x, const void *dy, int64_t n,
+                                double sum[2]) {
+  if (__builtin_expect(isfinite(sum[0]), 1)) sum[1] -= c->mean[0] * sum[0];
+  else gradients_about_mean(type, c, x, dy, n, sum);
 }
 
 NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool weights, const void *x, const void *dy,
                                 int64_t n, double pivot, double sum[2]) {
-  two_sums s = sums_of_nothing();
-  int64_t i = 0;
-  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) gradients_piece(type, c, weights, x, dy, i, NORMA_GROUP, pivot, &s);
-  if (i < n) gradients_piece(type, c, weights, x, dy, i, (int)(n - i), pivot, &s);
-  sums_end(&s, sum);
+  bool takes_x = row_takes_x(type, c, weights, x);
+  gradients_over(type, c, weights, takes_x, x, dy, n, pivot, sum);
+  if (takes_x) gradients_end(type, c, x, dy, n, sum);
 }
 
 /* ------------------------------------------------------------------------------------------ sums across the units --- */
@@ -342,12 +367,13 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
   const char *x = (const char *)rows->x + r * rows->x_stride * size;
   const char *dy = (const char *)rows->dy + r * rows->dy_stride * size;
   two_sums s = sums_of_nothing();
+  bool takes_x = ahead && row_takes_x(type, &ahead->slopes, weights, ahead->x);
   const shared_slopes shared = slopes_share(c, units);
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
     if (ahead) {
       prefetch_group(type, ahead->x, i + 8 * NORMA_GROUP);
       prefetch_group(type, ahead->dy, i + 8 * NORMA_GROUP);
-      gradients_piece(type, &ahead->slopes, weights, ahead->x, ahead->dy, i, NORMA_GROUP, ahead->pivot, &s);
+      gradients_piece(type, &ahead->slopes, weights, takes_x, ahead->x, ahead->dy, i, NORMA_GROUP, ahead->pivot, &s);
     }
     if (rows->x_ahead) prefetch_group(type, x, i + rows->x_ahead);
     if (rows->dy_ahead) prefetch_group(type, dy, i + rows->dy_ahead);
@@ -356,10 +382,11 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
   }
   if (i < n) {
     if (ahead)
-      gradients_piece(type, &ahead->slopes, weights, ahead->x, ahead->dy, i, (int)(n - i), ahead->pivot, &s);
+      gradients_piece(type, &ahead->slopes, weights, takes_x, ahead->x, ahead->dy, i, (int)(n - i), ahead->pivot, &s);
     backward_piece(type, c, &shared, !c->dx.means, units, weights, x, dy, i, n - i, out, dafter);
   }
   if (ahead) sums_end(&s, ahead->sum);
+  if (takes_x) gradients_end(type, &ahead->slopes, ahead->x, ahead->dy, n, ahead->sum);
 }
 
 NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool units, bool weights,
