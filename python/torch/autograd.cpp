@@ -1,6 +1,7 @@
 // Gradients. First derivatives are kernels of the core; second ones are taken of the formula in PyTorch operators.
 #include "autograd.h"
 
+#include "format.h"
 #include "ops.h"
 #include "plain.h"
 
@@ -186,6 +187,20 @@ bool transform_is_active() {
 bool needs_plain_operators(const Tensor &x, const Params &params) {
   return transform_is_active() || torch::autograd::isFwGradDefined(x) ||
          torch::autograd::isFwGradDefined(params.weight) || torch::autograd::isFwGradDefined(params.bias);
+}
+
+namespace {
+
+struct ContiguousCopy : torch::autograd::Function<ContiguousCopy> {
+  static Tensor forward(AutogradContext *, const Tensor &x) { return in_format(x, at::MemoryFormat::Contiguous); }
+  static variable_list backward(AutogradContext *, const variable_list &dy) { return {dy[0]}; }
+};
+
+}  // namespace
+
+Tensor contiguous_copy(const Tensor &x) {
+  if (x.is_contiguous()) return x;
+  return only_autograd_in_between(x) ? ContiguousCopy::apply(x) : x.contiguous();
 }
 
 Tensor differentiable(const Tensor &x, const Params &params, const Spec &spec, const Running &running) {

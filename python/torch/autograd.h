@@ -17,6 +17,9 @@ struct Running {
 // given statistics.
 Tensor differentiable(const Tensor &x, const Params &params, const Spec &spec, const Running &running);
 
+// x.contiguous(), which is part of the graph; PyTorch's own where something else than autograd wants to see it.
+Tensor contiguous_copy(const Tensor &x);
+
 // Whether a function transform (vmap, grad, ...) is active or a tensor carries a forward-mode tangent: what our own
 // formulas do not know.
 bool needs_plain_operators(const Tensor &x, const Params &params);

@@ -125,7 +125,7 @@ Tensor instance_norm(const Tensor &x, const OptionalTensor &weight, const Option
   }
   if (needs_plain_operators(x, all)) return pytorch();
   // y is contiguous, as PyTorch's. A copy that this takes is made here, so that backward finds it and makes no second.
-  return with_running(x.contiguous(), all, spec, use_input_stats, momentum);
+  return with_running(contiguous_copy(x), all, spec, use_input_stats, momentum);
 }
 
 }  // namespace

@@ -138,16 +138,20 @@ std::tuple<Tensor, Tensor, Tensor> backward_meta(const Tensor &, const Tensor &x
           mask[2] ? param_like(either, x, spec) : Tensor()};
 }
 
+// The keys that the dispatcher asks in turn, but those that do nothing here.
+c10::DispatchKeySet keys_asked(c10::DispatchKeySet keys) {
+  constexpr c10::DispatchKeySet nothing({c10::DispatchKey::BackendSelect, c10::DispatchKey::ADInplaceOrView});
+  const auto local = c10::impl::tls_local_dispatch_key_set();
+  return ((keys | local.included_) - local.excluded_) - nothing;
+}
+
 // Whether the dispatcher would choose the kernel of the CPU: no gradient is to be recorded, and no mode, tracer,
 // transform or subclass wants to see the operator. To call that kernel itself saves time that a small layer feels.
 bool nothing_in_between(std::initializer_list<const Tensor *> tensors) {
-  constexpr c10::DispatchKeySet always({c10::DispatchKey::BackendSelect, c10::DispatchKey::ADInplaceOrView});
   c10::DispatchKeySet keys;
   for (const Tensor *t : tensors)
     if (t->defined()) keys = keys | t->key_set();
-  const auto local = c10::impl::tls_local_dispatch_key_set();
-  keys = ((keys | local.included_) - local.excluded_) - always;
-  return keys.highestPriorityTypeId() == c10::DispatchKey::CPU;
+  return keys_asked(keys).highestPriorityTypeId() == c10::DispatchKey::CPU;
 }
 
 template <typename Signature>
@@ -167,6 +171,11 @@ void check_operands(const Tensor &x, const Params &params, const Spec &spec) {
 void check_gradient(const Tensor &dy, const Tensor &x) {
   TORCH_CHECK_VALUE(dy.sym_sizes() == x.sym_sizes() && dy.scalar_type() == x.scalar_type(), "norma: dy is ",
                     dy.scalar_type(), " ", dy.sym_sizes(), ", must be as x, ", x.scalar_type(), " ", x.sym_sizes());
+}
+
+bool only_autograd_in_between(const Tensor &x) {
+  const c10::DispatchKeySet keys = keys_asked(x.key_set()) - c10::autograd_dispatch_keyset;
+  return keys.highestPriorityTypeId() == c10::DispatchKey::CPU;
 }
 
 // -------------------------------------------------------------------------------------- through the dispatcher ---

@@ -14,6 +14,9 @@ namespace norma_torch {
 void check_operands(const Tensor &x, const Params &params, const Spec &spec);
 void check_gradient(const Tensor &dy, const Tensor &x);
 
+// Whether the dispatcher would go from autograd to the kernel of the CPU at once.
+bool only_autograd_in_between(const Tensor &x);
+
 // y alone.
 Tensor call_forward(const Tensor &x, const Params &params, const Spec &spec);
 
