@@ -163,11 +163,11 @@ void norma_finish_unit(const norma_unit_outputs *outputs, int64_t unit, const no
 norma_moments norma_column_moments(const norma_reduction *reduction);
 
 /* Whether a stretch of a run without a weight is summed as sum(dy x) - mean sum(dy), whose products are exact, and not
- * as sum(dy (x - mean)): where 0 is no more than 32 standard deviations from the mean. Not where the first x is the mean,
+ * as sum(dy (x - mean)): where 0 is no more than 8 standard deviations from the mean. Not where the first x is the mean,
  * for a constant unit has to give exactly 0; and where dy is not finite the sum is taken again, because an Inf has to
  * meet the sign of x - mean. */
 static inline bool norma_takes_x(double mean, double rstd, double first) {
-  return fabs(mean) * rstd <= 32 && first != mean;
+  return fabs(mean) * rstd <= 8 && first != mean;
 }
 
 /* gradients.c: for each unit mean(q) and sum(q xhat) / (m - ddof); for each gamma sum(dy xhat) and sum(dy). */

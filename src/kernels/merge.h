@@ -82,10 +82,10 @@ static inline double norma_pivot_of(double a, double b, double c) {
   return fabs(middle) <= 8 * (high - low) ? 0 : middle;
 }
 
-/* Whether it lies so many standard deviations from the mean that this would cost precision: more than sqrt(2), or 32
- * where it is 0, of which a bound that grows with the mean leaves more. */
+/* Whether it lies so many standard deviations from the mean that this would cost precision: more than sqrt(1.5), or more
+ * than 32 if it is 0, because the promise grows with the distance of the mean from 0. */
 static inline bool norma_pivot_is_far(const norma_moments *about, double pivot) {
-  double away = about->mean - pivot, most = pivot == 0 ? 32.0 * 32.0 : 2;
+  double away = about->mean - pivot, most = pivot == 0 ? 32.0 * 32.0 : 1.5;
   return away * away * (double)about->count > most * about->m2;
 }
 

@@ -39,7 +39,7 @@ static void moments_stretch(void *context, const norma_reduction *r, const int64
   double pivot = how->rms ? 0 : choose_pivot(run, offset[0], first, n, how->scale);
   piece->moments = sweep(run, offset[0], first, n, *how, pivot);
   /* Once more about the mean, where nothing cancels: for float64 data, which has no bits to spare, and where two
-   * outliers made the pivot one that is more than sqrt(2) standard deviations away. */
+   * outliers made the pivot one that is far away. */
   if ((run->type == NORMA_F64 || norma_pivot_is_far(&piece->moments, pivot)) && !how->rms)
     piece->moments = sweep(run, offset[0], first, n, *how, piece->moments.mean);
 }
