@@ -35,8 +35,8 @@ static void choose_pivots(const pass *p, const char *x, int64_t n, int64_t colum
   for (int64_t i = columns; i % 8; i++) pivot[i] = 0;
 }
 
-/* Columns whose pivot lies far from their mean, about one in fourteen of random data with a large mean, are summed once more about the
- * mean; eight at a time, as the kernel takes them. */
+/* Columns whose pivot lies far from their mean, about one in fourteen of random data with a large mean, are summed once
+ * more about the mean; eight at a time, as the kernel takes them. */
 static void measure_again(const pass *p, const char *x, int64_t n, int64_t columns, const double *pivot,
                           norma_run_moments *m) {
   double mean[8] = {0}, sum[16];

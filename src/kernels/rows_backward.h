@@ -148,63 +148,6 @@ NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool wei
   if (takes_x) gradients_end(type, c, x, dy, n, sum);
 }
 
-/* ------------------------------------------------------------------------------------------ sums across the units --- */
-
-/* A group of elements, each of its own unit, in four quarters of four lanes. */
-NORMA_INLINE void across_group(const double *mean, const double *mean_lo, const double *rstd, const float *x,
-                               const float *dy, quad sums[2]) {
-  quad first[4], second[4];
-  NORMA_UNROLL(4)
-  for (int k = 0; k < 4; k++) {
-    first[k] = second[k] = quad_set(0);
-  NORMA_UNROLL(4)
-    for (int i = k * NORMA_QUARTER; i < (k + 1) * NORMA_QUARTER; i += 4) {
-      quad q = quad_floats(dy + i), d = quad_sub(quad_floats(x + i), quad_load(mean + i));
-      d = quad_mul(quad_sub(d, quad_load(mean_lo + i)), quad_load(rstd + i));
-      first[k] = quad_add(first[k], q), second[k] = quad_add(second[k], quad_mul(q, d));
-    }
-  }
-  sums[0] = quad_add(sums[0], quad_sums(first[0], first[1], first[2], first[3]));
-  sums[1] = quad_add(sums[1], quad_sums(second[0], second[1], second[2], second[3]));
-}
-
-/* The last n < 64 elements, and zeros behind them. */
-NORMA_INLINE void across_rest(const norma_slopes *c, int64_t at, const float *x, const float *dy, int64_t n,
-                              quad sums[2]) {
-  NORMA_ALIGNED double unit[3][NORMA_GROUP] = {{0}};
-  NORMA_ALIGNED float data[2][NORMA_GROUP] = {{0}};
-  for (int64_t i = 0; i < n; i++) {
-    unit[0][i] = c->mean[at + i], unit[1][i] = c->mean_lo[at + i], unit[2][i] = c->rstd[at + i];
-    data[0][i] = x[i], data[1][i] = dy[i];
-  }
-  across_group(unit[0], unit[1], unit[2], data[0], data[1], sums);
-}
-
-static NORMA_TARGET void across_row(norma_type type, const norma_slopes *c, const void *x, const void *dy, int64_t n,
-                                    double sum[2]) {
-  NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP];
-  quad sums[2] = {quad_set(0), quad_set(0)};
-  for (int64_t i = 0; i < n; i += NORMA_GROUP) {
-    int64_t here = n - i < NORMA_GROUP ? n - i : NORMA_GROUP;
-    const float *xs = here == NORMA_GROUP ? load_group(type, x, i, x_room) : load_few(type, x, i, here, x_room);
-    const float *dys = load_dz(type, c, xs, dy, i, here, dy_room, dz_room);
-    if (here == NORMA_GROUP) across_group(c->mean + i, c->mean_lo + i, c->rstd + i, xs, dys, sums);
-    else across_rest(c, i, xs, dys, here, sums);
-  }
-  double both[4];
-  quad_store(both, quad_sums(sums[0], sums[1], sums[0], sums[1]));
-  sum[0] = both[0], sum[1] = both[1];
-}
-
-/* ----------------------------------------------------------------------------------------------------- of rows --- */
-
-static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slopes, const void *x, const void *dy,
-                                       int64_t n, double pivot, double sum[2]) {
-  if (slopes->unit_step) across_row(type, slopes, x, dy, n, sum);
-  else if (slopes->weight && slopes->weight_step) gradients_row(type, slopes, true, x, dy, n, pivot, sum);
-  else gradients_row(type, slopes, false, x, dy, n, pivot, sum);
-}
-
 NORMA_INLINE void dx_forward(norma_dx *d, int64_t units) {
   d->hi += units, d->lo += units, d->rstd += units;
   d->q_hi += units, d->q_lo += units, d->q_xhat += units;

@@ -1,8 +1,8 @@
 /* All templates for one instruction set, and its table; see simd.h. */
 #include "simd.h" /* first: it sets how the rest is compiled */
 
+#include "across.h"
 #include "chains.h"
-#include "columns_backward.h"
 #include "tiles.h"
 
 static NORMA_TARGET void fence(void) { norma_stream_end(); }
