@@ -85,7 +85,8 @@ at::DimVector channels_at_end(at::IntArrayRef of) {
 at::Tensor in_format(const at::Tensor &t, at::MemoryFormat format) {
   if (t.is_contiguous(format)) return t;
   const auto size = t.element_size();
-  if (!t.is_cpu() || t.is_conj() || t.is_neg() || t.numel() == 0 || (size != 4 && size != 2)) return t.contiguous(format);
+  const bool plain = t.is_cpu() && !t.is_conj() && !t.is_neg() && t.numel() > 0;
+  if (!plain || (size != 4 && size != 2)) return t.contiguous(format);
   const Matrices m = is_channels_last(format) ? matrices_of(channels_at_end(t.sizes()), channels_at_end(t.strides()))
                                               : matrices_of(t.sizes(), t.strides());
   if (m.columns == 0) return t.contiguous(format);

@@ -26,10 +26,11 @@ void norma_widen_f16(const uint16_t *from, float *to, int64_t n);
 void norma_narrow_f16(const float *from, uint16_t *to, int64_t n);
 
 /* The summation trees, on consecutive positions (docs/accuracy.md). Of a unit: a group is 64 positions, position i in
- * lane i mod 8; lanes of groups are added in order; a stretch ends as ((A0 + A4) + (A1 + A5)) + ((A2 + A6) + (A3 + A7)).
- * Of parameters that are summed across units: a quarter is 16 positions, position i in lane i mod 4; quarter k goes to
- * accumulator k mod 4; a stretch ends as (A0 + A1) + (A2 + A3). It is shorter, because threads take whole stretches and
- * there have to be enough, and 16 rows at a time are what a cache holds. */
+ * lane i mod 8; lanes of groups are added in order; a stretch ends as
+ * ((A0 + A4) + (A1 + A5)) + ((A2 + A6) + (A3 + A7)). Of parameters that are summed across units: a quarter is 16
+ * positions, position i in lane i mod 4; quarter k goes to accumulator k mod 4; a stretch ends as (A0 + A1) + (A2 + A3).
+ * It is shorter, because threads take whole stretches and there have to be enough, and 16 rows at a time are what a
+ * cache holds. */
 enum { NORMA_GROUP = 64, NORMA_LANES = 8, NORMA_QUARTER = 16, NORMA_BLOCK = 256, NORMA_STRETCH = 4096 };
 enum { NORMA_ACROSS = 256 };
 
@@ -163,9 +164,9 @@ void norma_finish_unit(const norma_unit_outputs *outputs, int64_t unit, const no
 norma_moments norma_column_moments(const norma_reduction *reduction);
 
 /* Whether a stretch of a run without a weight is summed as sum(dy x) - mean sum(dy), whose products are exact, and not
- * as sum(dy (x - mean)): where 0 is no more than 8 standard deviations from the mean. Not where the first x is the mean,
- * for a constant unit has to give exactly 0; and where dy is not finite the sum is taken again, because an Inf has to
- * meet the sign of x - mean. */
+ * as sum(dy (x - mean)): where 0 is no more than 8 standard deviations from the mean. Not where the first x is the
+ * mean, for a constant unit has to give exactly 0; and where dy is not finite the sum is taken again, because an Inf
+ * has to meet the sign of x - mean. */
 static inline bool norma_takes_x(double mean, double rstd, double first) {
   return fabs(mean) * rstd <= 8 && first != mean;
 }

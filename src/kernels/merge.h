@@ -73,8 +73,8 @@ static inline void norma_moments_join(norma_moments *into, const norma_moments *
 }
 
 /* The pivot of a stretch, from three of its values: 0 where they are not far from it for their distances, because
- * squares of float32 numbers are exact in float64; else the middle one. No single outlier becomes it, and a constant has
- * itself. */
+ * squares of float32 numbers are exact in float64; else the middle one. No single outlier becomes it, and a constant
+ * has itself. */
 static inline double norma_pivot_of(double a, double b, double c) {
   double low = a < b ? a : b, high = a < b ? b : a;
   double middle = c < low ? low : c > high ? high : c;
@@ -82,8 +82,8 @@ static inline double norma_pivot_of(double a, double b, double c) {
   return fabs(middle) <= 8 * (high - low) ? 0 : middle;
 }
 
-/* Whether it lies so many standard deviations from the mean that this would cost precision: more than sqrt(1.5), or more
- * than 32 if it is 0, because the promise grows with the distance of the mean from 0. */
+/* Whether it lies so many standard deviations from the mean that this would cost precision: more than sqrt(1.5), or
+ * more than 32 if it is 0, because the promise grows with the distance of the mean from 0. */
 static inline bool norma_pivot_is_far(const norma_moments *about, double pivot) {
   double away = about->mean - pivot, most = pivot == 0 ? 32.0 * 32.0 : 1.5;
   return away * away * (double)about->count > most * about->m2;
