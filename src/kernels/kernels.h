@@ -25,12 +25,11 @@ void norma_store_one(norma_type type, void *array, int64_t i, double value);
 void norma_widen_f16(const uint16_t *from, float *to, int64_t n);
 void norma_narrow_f16(const float *from, uint16_t *to, int64_t n);
 
-/* The summation trees, on consecutive positions (docs/accuracy.md). Of a unit: a group is 64 positions, position i in
- * lane i mod 8; lanes of groups are added in order; a stretch ends as
- * ((A0 + A4) + (A1 + A5)) + ((A2 + A6) + (A3 + A7)). Of parameters that are summed across units: a quarter is 16
- * positions, position i in lane i mod 4; quarter k goes to accumulator k mod 4; a stretch ends as (A0 + A1) + (A2 + A3).
- * It is shorter, because threads take whole stretches and there have to be enough, and 16 rows at a time are what a
- * cache holds. */
+/* The summation trees, on consecutive positions (docs/accuracy.md). Of a unit: a group is 64 positions, position i
+ * in lane i mod 8; lanes of groups are added in order; a stretch ends as ((A0 + A4) + (A1 + A5)) + ((A2 + A6) +
+ * (A3 + A7)). Of parameters that are summed across units: a quarter is 16 positions, position i in lane i mod 4;
+ * quarter k goes to accumulator k mod 4; a stretch ends as (A0 + A1) + (A2 + A3). It is shorter, because threads
+ * take whole stretches and there have to be enough, and 16 rows at a time are what a cache holds. */
 enum { NORMA_GROUP = 64, NORMA_LANES = 8, NORMA_QUARTER = 16, NORMA_BLOCK = 256, NORMA_STRETCH = 4096 };
 enum { NORMA_ACROSS = 256 };
 

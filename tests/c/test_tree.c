@@ -1,9 +1,10 @@
-/* The summation trees are the documented ones, so that another implementation, or a faster kernel, can give the same
- * bits. Of a unit: position i of a run is in group i / 64 and there in lane i mod 8; each lane of a group is added to
- * its accumulator; a stretch of 4096 positions is ((A0 + A4) + (A1 + A5)) + ((A2 + A6) + (A3 + A7)). Of a parameter that
- * is summed across units: position i is in quarter i / 16 and there in lane i mod 4; a quarter is (l0 + l1) + (l2 + l3);
- * quarter k is added to accumulator k mod 4; a stretch of 256 positions is (A0 + A1) + (A2 + A3). Stretches and runs
- * are then added in order with their rounding errors kept. Seen in plain sums: the squares of an RMS unit, and dbias. */
+/* The summation trees are the documented ones, so that another implementation, or a faster kernel, can give the
+ * same bits. Of a unit: position i of a run is in group i / 64 and there in lane i mod 8; each lane of a group is
+ * added to its accumulator; a stretch of 4096 positions is ((A0 + A4) + (A1 + A5)) + ((A2 + A6) + (A3 + A7)). Of a
+ * parameter that is summed across units: position i is in quarter i / 16 and there in lane i mod 4; a quarter is
+ * (l0 + l1) + (l2 + l3); quarter k is added to accumulator k mod 4; a stretch of 256 positions is (A0 + A1) + (A2
+ * + A3). Stretches and runs are then added in order with their rounding errors kept. Seen in plain sums: the
+ * squares of an RMS unit, and dbias. */
 #include <stdlib.h>
 
 #include "support.h"
