@@ -16,7 +16,8 @@ static int64_t step_of(const norma_walk *run) {
 }
 
 static int choose_batch(const norma_row_plan *p) {
-  int64_t fit = BLOCK_MOST / p->unit_bytes;
+  bool once = p->given && !p->call->dy.data; /* nothing is read a second time */
+  int64_t fit = once ? NORMA_BLOCK_UNITS : BLOCK_MOST / p->unit_bytes;
   if (p->run > SHORT_RUN || fit < BATCH_LEAST || p->r.columns < BATCH_LEAST) return 0;
   for (int v = 0; v < p->r.views; v++)
     if (p->r.view[v].kept.data && p->r.view[v].kept.count > 1) return 0;
