@@ -44,7 +44,7 @@ static NORMA_TARGET void across_row(norma_type type, const norma_slopes *c, cons
   for (int64_t i = 0; i < n; i += NORMA_GROUP) {
     int64_t here = n - i < NORMA_GROUP ? n - i : NORMA_GROUP;
     const float *xs = here == NORMA_GROUP ? load_group(type, x, i, x_room) : load_few(type, x, i, here, x_room);
-    const float *dys = load_dz(type, c, xs, dy, i, here, dy_room, dz_room);
+    const float *dys = load_dz(type, c, 0, xs, dy, i, here, dy_room, dz_room);
     if (here == NORMA_GROUP) across_group(c->mean + i, c->mean_lo + i, c->rstd + i, xs, dys, sums);
     else across_rest(c, i, xs, dys, here, sums);
   }
@@ -120,8 +120,8 @@ NORMA_INLINE void across_columns(const column_views *v, const norma_slopes *p, i
 static NORMA_TARGET void row_gradients(norma_type type, const norma_slopes *slopes, const void *x, const void *dy,
                                        int64_t n, double pivot, double sum[2]) {
   if (slopes->unit_step) across_row(type, slopes, x, dy, n, sum);
-  else if (slopes->weight && slopes->weight_step) gradients_row(type, slopes, true, x, dy, n, pivot, sum);
-  else gradients_row(type, slopes, false, x, dy, n, pivot, sum);
+  else if (slopes->weight && slopes->weight_step) gradients_row(type, slopes, 0, true, x, dy, n, pivot, sum);
+  else gradients_row(type, slopes, 0, false, x, dy, n, pivot, sum);
 }
 
 static NORMA_TARGET void column_gradients(norma_type type, const norma_slopes *p, bool by_row, const void *x,

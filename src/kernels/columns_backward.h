@@ -25,8 +25,6 @@ NORMA_INLINE void dz_columns(const column_views *v, const norma_slopes *p, int64
   int64_t size = v->type == NORMA_F32 ? 4 : 2;
   for (int r = 0; r < rows; r++) {
     int64_t row = first + r * apart;
-    norma_coefs c = *p->z;
-    coefs_forward(v->type, &c, row);
     const char *x = (const char *)v->x + row * v->x_stride * size;
     const char *dy = (const char *)v->dy + row * v->dy_stride * size;
     for (int64_t i = 0; i < columns; i += NORMA_GROUP) {
@@ -34,7 +32,7 @@ NORMA_INLINE void dz_columns(const column_views *v, const norma_slopes *p, int64
       bool whole = n == NORMA_GROUP;
       const float *xs = whole ? load_group(v->type, x, i, x_room) : load_rest(v->type, x, i, n, x_room);
       const float *dys = whole ? load_group(v->type, dy, i, dy_room) : load_rest(v->type, dy, i, n, dy_room);
-      dz_group(v->type, &c, i, xs, dys, n, dz);
+      dz_group(v->type, p->z, row, i, xs, dys, n, dz);
       memcpy(&room->dz[r][i], dz, (size_t)n * sizeof *dz);
       if (p->dz) memcpy(p->dz + row * p->dz_row + i, dz, (size_t)n * sizeof *dz);
     }

@@ -98,17 +98,49 @@ typedef struct shared_coefs {
   wide hi, lo, rstd, weight, bias, offset;
 } shared_coefs;
 
-NORMA_INLINE shared_coefs coefs_share(const norma_coefs *c, bool units) {
+/* Where the coefficients of a row start. */
+typedef struct row_coefs {
+  const float *hi, *lo, *rstd, *weight, *bias;
+} row_coefs;
+
+NORMA_INLINE row_coefs coefs_of_row(const norma_coefs *c, int64_t r) {
+  int64_t u = r * c->unit_row;
+  row_coefs row = {c->hi + u, c->lo + u, c->rstd + u, NULL, NULL};
+  if (c->weight) row.weight = c->weight + r * c->weight_row;
+  if (c->bias) row.bias = c->bias + r * c->bias_row;
+  return row;
+}
+
+NORMA_INLINE shared_coefs coefs_share(const row_coefs *c, float weight_offset, bool units) {
   shared_coefs s = {.hi = wide_set(units ? 0 : c->hi[0]), .lo = wide_set(units ? 0 : c->lo[0])};
   s.rstd = wide_set(units ? 0 : c->rstd[0]);
-  s.weight = wide_set(c->weight ? c->weight[0] + c->weight_offset : 1);
+  s.weight = wide_set(c->weight ? c->weight[0] + weight_offset : 1);
   s.bias = wide_set(c->bias ? c->bias[0] : -0.0f);
-  s.offset = wide_set(c->weight_offset);
+  s.offset = wide_set(weight_offset);
   return s;
 }
 
+/* All coefficients from row r on. */
+NORMA_INLINE norma_coefs coefs_from(norma_type type, const norma_coefs *c, int64_t r) {
+  norma_coefs from = *c;
+  int64_t units = r * c->unit_row;
+  from.hi += units, from.lo += units, from.rstd += units, from.saved += units;
+  if (c->weight) from.weight += r * c->weight_row;
+  if (c->bias) from.bias += r * c->bias_row;
+  if (c->after) from.after = (const char *)c->after + r * c->after_row * (type == NORMA_F32 ? 4 : 2);
+  return from;
+}
+
+/* norma_forward_exact of row r. */
+static NORMA_TARGET __attribute__((noinline)) void forward_exact(norma_type type, const norma_coefs *c, int64_t r,
+                                                                 int64_t at, const float *x, const float *after,
+                                                                 float *y, int64_t n) {
+  norma_coefs row = coefs_from(type, c, r);
+  norma_forward_exact(&row, at, x, after, y, n);
+}
+
 /* A quarter. units, weights, biases: one coefficient for each element; constants in each caller. */
-NORMA_INLINE wide forward_quarter(const norma_coefs *c, const shared_coefs *s, bool units, bool weights, bool biases,
+NORMA_INLINE wide forward_quarter(const row_coefs *c, const shared_coefs *s, bool units, bool weights, bool biases,
                                   int64_t at, const float *x, float *y, wide bad) {
   NORMA_UNROLL(16)
   for (int i = 0; i < NORMA_QUARTER; i += NORMA_WIDE) {
@@ -134,13 +166,14 @@ NORMA_INLINE const float *pad(float *room, const float *from, int64_t step, int6
   return room;
 }
 
-NORMA_INLINE norma_coefs coefs_pad(const norma_coefs *c, coef_room *room, int64_t at, int64_t n) {
-  norma_coefs padded = *c;
-  padded.hi = pad(room->hi, c->hi, c->unit_step, at, n);
-  padded.lo = pad(room->lo, c->lo, c->unit_step, at, n);
-  padded.rstd = pad(room->rstd, c->rstd, c->unit_step, at, n);
-  padded.weight = pad(room->weight, c->weight, c->weight_step, at, n);
-  padded.bias = pad(room->bias, c->bias, c->bias_step, at, n);
+NORMA_INLINE row_coefs coefs_pad(const row_coefs *row, const norma_coefs *c, coef_room *room, int64_t at, int64_t n) {
+  row_coefs padded = {
+      .hi = pad(room->hi, row->hi, c->unit_step, at, n),
+      .lo = pad(room->lo, row->lo, c->unit_step, at, n),
+      .rstd = pad(room->rstd, row->rstd, c->unit_step, at, n),
+      .weight = pad(room->weight, row->weight, c->weight_step, at, n),
+      .bias = pad(room->bias, row->bias, c->bias_step, at, n),
+  };
   return padded;
 }
 
@@ -160,9 +193,11 @@ static NORMA_TARGET __attribute__((noinline)) void activate_group(norma_activati
   if (activation == NORMA_GELU_TANH) NORMA_ACTIVATE(gelu_tanh, z);
 }
 
-/* What is added last to n <= 64 elements from `at` on, as float32; NULL if there is nothing. */
-NORMA_INLINE const float *load_after(norma_type type, const norma_coefs *c, int64_t at, int64_t n, float *room) {
+/* What is added last to n <= 64 elements of row r from `at` on, as float32; NULL if there is nothing. */
+NORMA_INLINE const float *load_after(norma_type type, const norma_coefs *c, int64_t r, int64_t at, int64_t n,
+                                     float *room) {
   if (!c->after) return NULL;
+  at += r * c->after_row;
   return n == NORMA_GROUP ? load_group(type, c->after, at, room) : load_few(type, c->after, at, n, room);
 }
 
@@ -174,39 +209,41 @@ NORMA_INLINE wide add_after(const float *after, int64_t n, float *z, wide bad) {
 }
 
 /* The last n < 64 elements. */
-NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, const shared_coefs *shared, bool units,
-                               bool weights, bool biases, int64_t first, const void *x, int64_t n, sink *out) {
+NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, int64_t r, const row_coefs *row,
+                               const shared_coefs *shared, bool units, bool weights, bool biases, int64_t first,
+                               const void *x, int64_t n, sink *out) {
   coef_room room;
   NORMA_ALIGNED float in[NORMA_GROUP], last[NORMA_QUARTER], after_room[NORMA_GROUP], result[NORMA_GROUP];
-  const float *from = load_few(type, x, first, n, in), *after = load_after(type, c, first, n, after_room);
+  const float *from = load_few(type, x, first, n, in), *after = load_after(type, c, r, first, n, after_room);
   bool direct = sink_is_direct(type, out, from, n) && !after && !c->activation;
   float *y = direct ? (float *)out->to : result;
   if (after || c->activation) memset(result, 0, sizeof result); /* all of them are looked at */
   wide bad = wide_set(0);
   int64_t i = 0;
   for (; i + NORMA_QUARTER <= n; i += NORMA_QUARTER)
-    bad = forward_quarter(c, shared, units, weights, biases, first + i, from + i, y + i, bad);
+    bad = forward_quarter(row, shared, units, weights, biases, first + i, from + i, y + i, bad);
   if (i < n && i > 0) { /* once more what is before them: an element stands alone */
     i = n - NORMA_QUARTER;
-    bad = forward_quarter(c, shared, units, weights, biases, first + i, from + i, y + i, bad);
+    bad = forward_quarter(row, shared, units, weights, biases, first + i, from + i, y + i, bad);
   } else if (i < n) {
-    norma_coefs padded = coefs_pad(c, &room, first, n);
+    row_coefs padded = coefs_pad(row, c, &room, first, n);
     for (int k = 0; k < NORMA_QUARTER; k++) last[k] = k < n ? from[k] : 0;
     bad = forward_quarter(&padded, shared, units, weights, biases, 0, last, y, bad);
   }
   if (after) bad = add_after(after, n, y, bad);
-  if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, first, from, after, y, n);
+  if (__builtin_expect(wide_is_bad(bad), 0)) forward_exact(type, c, r, first, from, after, y, n);
   if (c->activation) activate_group(c->activation, y);
   if (direct) out->to += n * (int64_t)sizeof *y;
   else store_group(type, out, y, n);
 }
 
 /* A row, its variant given by constants: what has a coefficient for each element, whether another row is measured. */
-NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
+NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, int64_t r, bool units, bool weights, bool biases,
                               const void *x, int64_t n, sink *out, norma_ahead *ahead, int64_t x_ahead) {
   NORMA_ALIGNED float in[NORMA_GROUP], after_room[NORMA_GROUP], result[NORMA_GROUP];
   two_sums s = sums_of_nothing();
-  const shared_coefs shared = coefs_share(c, units);
+  const row_coefs row = coefs_of_row(c, r);
+  const shared_coefs shared = coefs_share(&row, c->weight_offset, units);
   bool direct = type == NORMA_F32 && !out->stream;
   int64_t i = 0;
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
@@ -216,14 +253,14 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
     }
     if (x_ahead) prefetch_group(type, x, i + x_ahead);
     sink_ahead(out, type == NORMA_F32 ? 256 : 128);
-    const float *from = load_group(type, x, i, in), *after = load_after(type, c, i, NORMA_GROUP, after_room);
+    const float *from = load_group(type, x, i, in), *after = load_after(type, c, r, i, NORMA_GROUP, after_room);
     float *to = direct && from != (const float *)out->to && !after ? (float *)out->to : result;
     wide bad = wide_set(0);
   NORMA_UNROLL(4)
     for (int k = 0; k < NORMA_GROUP; k += NORMA_QUARTER)
-      bad = forward_quarter(c, &shared, units, weights, biases, i + k, from + k, to + k, bad);
+      bad = forward_quarter(&row, &shared, units, weights, biases, i + k, from + k, to + k, bad);
     if (after) bad = add_after(after, NORMA_GROUP, to, bad);
-    if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, i, from, after, to, NORMA_GROUP);
+    if (__builtin_expect(wide_is_bad(bad), 0)) forward_exact(type, c, r, i, from, after, to, NORMA_GROUP);
     if (c->activation) activate_group(c->activation, to);
     if (to == result) store_group(type, out, result, NORMA_GROUP);
     else out->to += sizeof result;
@@ -231,7 +268,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, bool units,
   if (i < n) {
     if (x_ahead) prefetch_group(type, x, i + x_ahead);
     if (ahead) moments_piece(type, ahead->x, i, (int)(n - i), ahead->pivot, &s);
-    forward_rest(type, c, &shared, units, weights, biases, i, x, n - i, out);
+    forward_rest(type, c, r, &row, &shared, units, weights, biases, i, x, n - i, out);
   }
   if (ahead) sums_end(&s, ahead->sum);
 }
@@ -243,25 +280,14 @@ NORMA_INLINE void sink_row(sink *out, norma_type type, void *to, int64_t stride,
   sink_open(out, (char *)to + r * stride * (type == NORMA_F32 ? 4 : 2), stream);
 }
 
-/* Of the row so many rows further. */
-NORMA_INLINE void coefs_forward(norma_type type, norma_coefs *c, int64_t rows) {
-  int64_t units = rows * c->unit_row;
-  c->hi += units, c->lo += units, c->rstd += units, c->saved += units;
-  if (c->weight) c->weight += rows * c->weight_row;
-  if (c->bias) c->bias += rows * c->bias_row;
-  if (c->after) c->after = (const char *)c->after + rows * c->after_row * (type == NORMA_F32 ? 4 : 2);
-}
-
 NORMA_INLINE void forward_rows(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
                                const norma_rows *rows, bool stream, norma_ahead *ahead) {
   sink out;
-  norma_coefs here = *c;
   int64_t size = type == NORMA_F32 ? 4 : 2;
   for (int64_t r = 0; r < rows->rows; r++) {
     sink_row(&out, type, rows->y, rows->y_stride, rows->n, r, stream);
-    forward_row(type, &here, units, weights, biases, (const char *)rows->x + r * rows->x_stride * size, rows->n, &out,
+    forward_row(type, c, r, units, weights, biases, (const char *)rows->x + r * rows->x_stride * size, rows->n, &out,
                 ahead, rows->x_ahead);
-    coefs_forward(type, &here, 1);
   }
   sink_close(&out);
 }

@@ -19,38 +19,40 @@ NORMA_INLINE void spread(float *to, const float *from, int64_t step, int64_t at,
 }
 
 /* z of the last n < 64 elements before anything is added to it, and zeros up to the end of the group. */
-NORMA_INLINE void z_rest(const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
+NORMA_INLINE void z_rest(const row_coefs *row, const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
   NORMA_ALIGNED float hi[NORMA_GROUP], lo[NORMA_GROUP], rstd[NORMA_GROUP], weight[NORMA_GROUP], bias[NORMA_GROUP];
-  spread(hi, c->hi, c->unit_step, at, n, 0);
-  spread(lo, c->lo, c->unit_step, at, n, 0);
-  spread(rstd, c->rstd, c->unit_step, at, n, 0);
-  spread(weight, c->weight, c->weight_step, at, n, 1);
-  spread(bias, c->bias, c->bias_step, at, n, -0.0f);
+  spread(hi, row->hi, c->unit_step, at, n, 0);
+  spread(lo, row->lo, c->unit_step, at, n, 0);
+  spread(rstd, row->rstd, c->unit_step, at, n, 0);
+  spread(weight, row->weight, c->weight_step, at, n, 1);
+  spread(bias, row->bias, c->bias_step, at, n, -0.0f);
   float offset = c->weight ? c->weight_offset : 0;
   for (int64_t i = 0; i < n; i++) z[i] = (((x[i] - hi[i]) - lo[i]) * rstd[i]) * (weight[i] + offset) + bias[i];
   for (int64_t i = n; i < NORMA_GROUP; i++) z[i] = 0;
 }
 
-/* z of n elements, and zeros up to the end of the group. */
-NORMA_INLINE void z_group(norma_type type, const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
+/* z of n elements of row r, and zeros up to the end of the group. */
+NORMA_INLINE void z_group(norma_type type, const norma_coefs *c, int64_t r, int64_t at, const float *x, int64_t n,
+                          float *z) {
   NORMA_ALIGNED float after_room[NORMA_GROUP];
   bool units = c->unit_step, weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
-  const shared_coefs shared = coefs_share(c, units);
+  const row_coefs row = coefs_of_row(c, r);
+  const shared_coefs shared = coefs_share(&row, c->weight_offset, units);
   wide bad = wide_set(0);
-  if (n < NORMA_GROUP) z_rest(c, at, x, n, z);
+  if (n < NORMA_GROUP) z_rest(&row, c, at, x, n, z);
   for (int i = 0; n == NORMA_GROUP && i < NORMA_GROUP; i += NORMA_QUARTER)
-    bad = forward_quarter(c, &shared, units, weights, biases, at + i, x + i, z + i, bad);
-  const float *after = load_after(type, c, at, n, after_room);
+    bad = forward_quarter(&row, &shared, units, weights, biases, at + i, x + i, z + i, bad);
+  const float *after = load_after(type, c, r, at, n, after_room);
   bad = add_after(after, after ? n : 0, z, bad);
-  if (__builtin_expect(wide_is_bad(bad), 0)) norma_forward_exact(c, at, x, after, z, n);
+  if (__builtin_expect(wide_is_bad(bad), 0)) forward_exact(type, c, r, at, x, after, z, n);
 }
 
 /* dz = dy times the slope at z, rounded to float32; n <= 64 elements, and zeros up to the end of their quarter. */
-static NORMA_TARGET __attribute__((noinline)) const float *dz_group(norma_type type, const norma_coefs *c, int64_t at,
-                                                                    const float *x, const float *dy, int64_t n,
-                                                                    float *dz) {
+static NORMA_TARGET __attribute__((noinline)) const float *dz_group(norma_type type, const norma_coefs *c, int64_t r,
+                                                                    int64_t at, const float *x, const float *dy,
+                                                                    int64_t n, float *dz) {
   NORMA_ALIGNED float z[NORMA_GROUP], e[NORMA_GROUP];
-  z_group(type, c, at, x, n, z);
+  z_group(type, c, r, at, x, n, z);
   if (c->activation == NORMA_RELU)
     for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_relu_grad_f32(z[i]);
   if (c->activation == NORMA_SILU) NORMA_ACTIVATE(silu_grad, z);
@@ -61,23 +63,25 @@ static NORMA_TARGET __attribute__((noinline)) const float *dz_group(norma_type t
   return dz;
 }
 
-/* dy of n <= 64 elements from `at` on as float32; dz, which is kept where the slopes say so, where there is a z. */
-NORMA_INLINE const float *load_dz(norma_type type, const norma_slopes *c, const float *x, const void *dy, int64_t at,
-                                  int64_t n, float *room, float *dz_room) {
+/* dy of n <= 64 elements of row r from `at` on as float32; dz, which is kept where the slopes say so, where there is a z. */
+NORMA_INLINE const float *load_dz(norma_type type, const norma_slopes *c, int64_t r, const float *x, const void *dy,
+                                  int64_t at, int64_t n, float *room, float *dz_room) {
   const float *dys = n == NORMA_GROUP ? load_group(type, dy, at, room) : load_few(type, dy, at, n, room);
   if (!c->z) return dys;
-  dys = dz_group(type, c->z, at, x, dys, n, dz_room);
-  if (c->dz) memcpy(c->dz + at, dys, (size_t)n * sizeof *dys);
+  dys = dz_group(type, c->z, r, at, x, dys, n, dz_room);
+  if (c->dz) memcpy(c->dz + r * c->dz_row + at, dys, (size_t)n * sizeof *dys);
   return dys;
 }
 
 /* The lanes of a group from element `at` on, of which n <= 64 are there. takes_x: nothing is subtracted from x, whose
  * products with dy are exact. */
-NORMA_INLINE two_sums gradients_of(const norma_slopes *c, bool weights, bool takes_x, int64_t at, const float *x,
-                                   const float *dy, int n, oct pivot) {
+NORMA_INLINE two_sums gradients_of(const norma_slopes *c, int64_t r, bool weights, bool takes_x, int64_t at,
+                                   const float *x, const float *dy, int n, oct pivot) {
   two_sums lanes = sums_of_nothing();
-  oct mean = oct_set(c->mean[0]), mean_lo = oct_set(weights ? c->mean_lo[0] : 0);
-  oct rstd = oct_set(weights ? c->rstd[0] : 1);
+  int64_t unit = r * c->unit_row;
+  oct mean = oct_set(c->mean[unit]), mean_lo = oct_set(weights ? c->mean_lo[unit] : 0);
+  oct rstd = oct_set(weights ? c->rstd[unit] : 1);
+  const float *weight_row = weights ? c->weight + r * c->weight_row + at : NULL;
   NORMA_UNROLL(8)
   for (int i = 0; i < n; i += 8) {
     bool whole = n - i >= 8;
@@ -86,7 +90,7 @@ NORMA_INLINE two_sums gradients_of(const norma_slopes *c, bool weights, bool tak
     if (!takes_x) d = oct_sub(d, mean);
     if (weights) {
       NORMA_ALIGNED float room[8];
-      const float *weight = whole ? c->weight + at + i : first_of_eight(c->weight + at + i, n - i, room);
+      const float *weight = whole ? weight_row + i : first_of_eight(weight_row + i, n - i, room);
       q = oct_mul(q, oct_floats_plus(weight, (float)c->weight_offset));
       d = oct_mul(oct_sub(d, mean_lo), rstd);
     }
@@ -103,79 +107,58 @@ NORMA_INLINE two_sums gradients_of(const norma_slopes *c, bool weights, bool tak
   return lanes;
 }
 
-/* The group from element `at` on, of which n <= 64 elements are there. */
-NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, bool weights, bool takes_x, const void *x,
-                                  const void *dy, int64_t at, int n, double pivot, two_sums *s) {
+/* The group of row r from element `at` on, of which n <= 64 elements are there. */
+NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, int64_t r, bool weights, bool takes_x,
+                                  const void *x, const void *dy, int64_t at, int n, double pivot, two_sums *s) {
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP];
   const float *xs = n == NORMA_GROUP ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
-  const float *dys = load_dz(type, c, xs, dy, at, n, dy_room, dz_room);
-  if (weights) sums_add(s, gradients_of(c, true, false, at, xs, dys, n, oct_set(pivot)));
-  else if (takes_x) sums_add(s, gradients_of(c, false, true, at, xs, dys, n, oct_set(0)));
-  else sums_add(s, gradients_of(c, false, false, at, xs, dys, n, oct_set(0)));
+  const float *dys = load_dz(type, c, r, xs, dy, at, n, dy_room, dz_room);
+  if (weights) sums_add(s, gradients_of(c, r, true, false, at, xs, dys, n, oct_set(pivot)));
+  else if (takes_x) sums_add(s, gradients_of(c, r, false, true, at, xs, dys, n, oct_set(0)));
+  else sums_add(s, gradients_of(c, r, false, false, at, xs, dys, n, oct_set(0)));
 }
 
-NORMA_INLINE void gradients_over(norma_type type, const norma_slopes *c, bool weights, bool takes_x, const void *x,
-                                 const void *dy, int64_t n, double pivot, double sum[2]) {
+NORMA_INLINE void gradients_over(norma_type type, const norma_slopes *c, int64_t r, bool weights, bool takes_x,
+                                 const void *x, const void *dy, int64_t n, double pivot, double sum[2]) {
   two_sums s = sums_of_nothing();
   int64_t i = 0;
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP)
-    gradients_piece(type, c, weights, takes_x, x, dy, i, NORMA_GROUP, pivot, &s);
-  if (i < n) gradients_piece(type, c, weights, takes_x, x, dy, i, (int)(n - i), pivot, &s);
+    gradients_piece(type, c, r, weights, takes_x, x, dy, i, NORMA_GROUP, pivot, &s);
+  if (i < n) gradients_piece(type, c, r, weights, takes_x, x, dy, i, (int)(n - i), pivot, &s);
   sums_end(&s, sum);
 }
 
-NORMA_INLINE bool row_takes_x(norma_type type, const norma_slopes *c, bool weights, const void *x) {
-  return !weights && norma_takes_x(c->mean[0], c->rstd[0], load_float(type, x, 0));
+NORMA_INLINE bool row_takes_x(norma_type type, const norma_slopes *c, int64_t r, bool weights, const void *x) {
+  int64_t unit = r * c->unit_row;
+  return !weights && norma_takes_x(c->mean[unit], c->rstd[unit], load_float(type, x, 0));
 }
 
 static NORMA_TARGET __attribute__((noinline)) void gradients_about_mean(norma_type type, const norma_slopes *c,
-                                                                        const void *x, const void *dy, int64_t n,
-                                                                        double sum[2]) {
-  gradients_over(type, c, false, false, x, dy, n, 0, sum);
+                                                                        int64_t r, const void *x, const void *dy,
+                                                                        int64_t n, double sum[2]) {
+  gradients_over(type, c, r, false, false, x, dy, n, 0, sum);
 }
 
 /* sum(dy x) becomes sum(dy (x - mean)). */
-NORMA_INLINE void gradients_end(norma_type type, const norma_slopes *c, const void *x, const void *dy, int64_t n,
-                                double sum[2]) {
-  if (__builtin_expect(isfinite(sum[0]), 1)) sum[1] -= c->mean[0] * sum[0];
-  else gradients_about_mean(type, c, x, dy, n, sum);
+NORMA_INLINE void gradients_end(norma_type type, const norma_slopes *c, int64_t r, const void *x, const void *dy,
+                                int64_t n, double sum[2]) {
+  if (__builtin_expect(isfinite(sum[0]), 1)) sum[1] -= c->mean[r * c->unit_row] * sum[0];
+  else gradients_about_mean(type, c, r, x, dy, n, sum);
 }
 
-NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, bool weights, const void *x, const void *dy,
-                                int64_t n, double pivot, double sum[2]) {
-  bool takes_x = row_takes_x(type, c, weights, x);
-  gradients_over(type, c, weights, takes_x, x, dy, n, pivot, sum);
-  if (takes_x) gradients_end(type, c, x, dy, n, sum);
-}
-
-NORMA_INLINE void dx_forward(norma_dx *d, int64_t units) {
-  d->hi += units, d->lo += units, d->rstd += units;
-  d->q_hi += units, d->q_lo += units, d->q_xhat += units;
-  d->saved += units;
-  if (d->means) d->means += units;
-}
-
-/* Of the next row's unit. */
-NORMA_INLINE void slopes_next(norma_type type, norma_slopes *s) {
-  if (s->mean) s->mean += s->unit_row, s->mean_lo += s->unit_row, s->rstd += s->unit_row;
-  if (s->dx.saved) dx_forward(&s->dx, s->unit_row);
-  if (s->weight) s->weight += s->weight_row;
-  if (s->dz) s->dz += s->dz_row;
-  if (s->dsum) s->dsum = (const char *)s->dsum + s->dsum_row * (type == NORMA_F32 ? 4 : 2);
+NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, int64_t r, bool weights, const void *x,
+                                const void *dy, int64_t n, double pivot, double sum[2]) {
+  bool takes_x = row_takes_x(type, c, r, weights, x);
+  gradients_over(type, c, r, weights, takes_x, x, dy, n, pivot, sum);
+  if (takes_x) gradients_end(type, c, r, x, dy, n, sum);
 }
 
 NORMA_INLINE void gradients_rows(norma_type type, const norma_slopes *c, bool weights, const norma_rows *rows,
                                  const double *pivot, double *sum) {
-  norma_slopes here = *c;
-  norma_coefs z;
   int64_t size = type == NORMA_F32 ? 4 : 2;
-  if (c->z) z = *c->z, here.z = &z;
-  for (int64_t r = 0; r < rows->rows; r++) {
-    gradients_row(type, &here, weights, (const char *)rows->x + r * rows->x_stride * size,
+  for (int64_t r = 0; r < rows->rows; r++)
+    gradients_row(type, c, r, weights, (const char *)rows->x + r * rows->x_stride * size,
                   (const char *)rows->dy + r * rows->dy_stride * size, rows->n, pivot[r], sum + 2 * r);
-    slopes_next(type, &here);
-    if (here.z) coefs_forward(type, &z, 1);
-  }
 }
 
 static NORMA_TARGET void batch_gradients(norma_type type, const norma_slopes *c, const norma_rows *rows,
@@ -192,25 +175,50 @@ typedef struct shared_slopes {
   wide hi, lo, rstd, q_hi, q_lo, q_xhat, weight, offset;
 } shared_slopes;
 
-NORMA_INLINE shared_slopes slopes_share(const norma_slopes *c, bool units) {
+/* Where the slopes of a row start; dx.saved and dx.means stay those of the first. */
+typedef struct row_slopes {
+  norma_dx dx;
+  const float *weight;
+} row_slopes;
+
+NORMA_INLINE row_slopes slopes_of_row(const norma_slopes *c, int64_t r) {
   const norma_dx *d = &c->dx;
-  float gamma = c->weight ? c->weight[0] + (float)c->weight_offset : 1;
-  shared_slopes s = {.offset = wide_set((float)c->weight_offset), .weight = wide_set(gamma)};
+  int64_t u = r * c->unit_row;
+  row_slopes row = {.dx = {d->hi + u, d->lo + u, d->rstd + u, d->q_hi + u, d->q_lo + u, d->q_xhat + u, NULL, NULL}};
+  if (c->weight) row.weight = c->weight + r * c->weight_row;
+  return row;
+}
+
+NORMA_INLINE shared_slopes slopes_share(const row_slopes *row, float weight_offset, bool units) {
+  const norma_dx *d = &row->dx;
+  float gamma = row->weight ? row->weight[0] + weight_offset : 1;
+  shared_slopes s = {.offset = wide_set(weight_offset), .weight = wide_set(gamma)};
   if (units) return s;
   s.hi = wide_set(d->hi[0]), s.lo = wide_set(d->lo[0]), s.rstd = wide_set(d->rstd[0]);
   s.q_hi = wide_set(d->q_hi[0]), s.q_lo = wide_set(d->q_lo[0]), s.q_xhat = wide_set(d->q_xhat[0]);
   return s;
 }
 
+/* norma_backward_exact of row r. */
+static NORMA_TARGET __attribute__((noinline)) void backward_exact(const norma_slopes *c, int64_t r, int64_t at,
+                                                                  const float *x, const float *dy, const float *dsum,
+                                                                  float *dx, int64_t n) {
+  norma_slopes row = *c;
+  row.dx.saved += r * c->unit_row;
+  if (row.dx.means) row.dx.means += r * c->unit_row;
+  if (row.weight) row.weight += r * c->weight_row;
+  norma_backward_exact(&row, at, x, dy, dsum, dx, n);
+}
+
 /* dx of a quarter from element `at` on; `given`: statistics are. dsum is NULL where nothing is added. */
-NORMA_INLINE wide backward_quarter(const norma_slopes *c, const shared_slopes *s, bool given, bool units, bool weights,
+NORMA_INLINE wide backward_quarter(const row_slopes *row, const shared_slopes *s, bool given, bool units, bool weights,
                                    int64_t at, const float *x, const float *dy, const float *dsum, float *dx,
                                    wide bad) {
-  const norma_dx *u = &c->dx;
+  const norma_dx *u = &row->dx;
   NORMA_UNROLL(16)
   for (int i = 0; i < NORMA_QUARTER; i += NORMA_WIDE) {
     wide rstd = units ? wide_load(u->rstd + at + i) : s->rstd;
-    wide gamma = weights ? wide_add(wide_load(c->weight + at + i), s->offset) : s->weight;
+    wide gamma = weights ? wide_add(wide_load(row->weight + at + i), s->offset) : s->weight;
     wide d = wide_mul(wide_mul(wide_load(dy + i), gamma), rstd);
     if (!given) {
       wide xhat = wide_sub(wide_load(x + i), units ? wide_load(u->hi + at + i) : s->hi);
@@ -226,13 +234,22 @@ NORMA_INLINE wide backward_quarter(const norma_slopes *c, const shared_slopes *s
   return bad;
 }
 
-NORMA_INLINE void backward_group(const norma_slopes *c, const shared_slopes *s, bool given, bool units, bool weights,
-                                 int64_t at, const float *x, const float *dy, const float *dsum, float *dx) {
+/* What a piece of row r is computed with; the flags are constants in each caller. */
+typedef struct dx_row {
+  const norma_slopes *all;
+  int64_t r;
+  row_slopes row;
+  shared_slopes shared;
+} dx_row;
+
+NORMA_INLINE void backward_group(const dx_row *c, bool given, bool units, bool weights, int64_t at, const float *x,
+                                 const float *dy, const float *dsum, float *dx) {
   wide bad = wide_set(0);
   NORMA_UNROLL(4)
   for (int i = 0; i < NORMA_GROUP; i += NORMA_QUARTER)
-    bad = backward_quarter(c, s, given, units, weights, at + i, x + i, dy + i, dsum ? dsum + i : NULL, dx + i, bad);
-  if (__builtin_expect(wide_is_bad(bad), 0)) norma_backward_exact(c, at, x, dy, dsum, dx, NORMA_GROUP);
+    bad = backward_quarter(&c->row, &c->shared, given, units, weights, at + i, x + i, dy + i, dsum ? dsum + i : NULL,
+                           dx + i, bad);
+  if (__builtin_expect(wide_is_bad(bad), 0)) backward_exact(c->all, c->r, at, x, dy, dsum, dx, NORMA_GROUP);
 }
 
 /* A last quarter, of which n are there. */
@@ -242,34 +259,37 @@ typedef struct slope_room {
   float x[NORMA_QUARTER], dy[NORMA_QUARTER], dsum[NORMA_QUARTER];
 } slope_room;
 
-NORMA_INLINE norma_slopes slopes_pad(const norma_slopes *c, slope_room *room, int64_t at, int64_t n) {
-  norma_slopes padded = *c;
-  norma_dx *d = &padded.dx;
-  d->hi = pad(room->hi, d->hi, c->unit_step, at, n), d->lo = pad(room->lo, d->lo, c->unit_step, at, n);
-  d->rstd = pad(room->rstd, d->rstd, c->unit_step, at, n), d->q_hi = pad(room->q_hi, d->q_hi, c->unit_step, at, n);
-  d->q_lo = pad(room->q_lo, d->q_lo, c->unit_step, at, n);
-  d->q_xhat = pad(room->q_xhat, d->q_xhat, c->unit_step, at, n);
-  padded.weight = pad(room->weight, c->weight, c->weight_step, at, n);
+NORMA_INLINE row_slopes slopes_pad(const dx_row *c, slope_room *room, int64_t at, int64_t n) {
+  const norma_dx *from = &c->row.dx;
+  int64_t step = c->all->unit_step;
+  row_slopes padded = {
+      .dx = {pad(room->hi, from->hi, step, at, n), pad(room->lo, from->lo, step, at, n),
+             pad(room->rstd, from->rstd, step, at, n), pad(room->q_hi, from->q_hi, step, at, n),
+             pad(room->q_lo, from->q_lo, step, at, n), pad(room->q_xhat, from->q_xhat, step, at, n), NULL, NULL},
+      .weight = pad(room->weight, c->row.weight, c->all->weight_step, at, n),
+  };
   return padded;
 }
 
 /* The last n < 64 elements. */
-NORMA_INLINE void backward_rest(const norma_slopes *c, const shared_slopes *s, bool given, bool units, bool weights,
-                                int64_t at, const float *x, const float *dy, const float *dsum, int64_t n, float *dx) {
+NORMA_INLINE void backward_rest(const dx_row *c, bool given, bool units, bool weights, int64_t at, const float *x,
+                                const float *dy, const float *dsum, int64_t n, float *dx) {
   slope_room room;
   wide bad = wide_set(0);
   int64_t i = 0;
   for (; i + NORMA_QUARTER <= n; i += NORMA_QUARTER)
-    bad = backward_quarter(c, s, given, units, weights, at + i, x + i, dy + i, dsum ? dsum + i : NULL, dx + i, bad);
+    bad = backward_quarter(&c->row, &c->shared, given, units, weights, at + i, x + i, dy + i, dsum ? dsum + i : NULL,
+                           dx + i, bad);
   if (i < n && i > 0) { /* once more what is before them: an element stands alone */
     i = n - NORMA_QUARTER;
-    bad = backward_quarter(c, s, given, units, weights, at + i, x + i, dy + i, dsum ? dsum + i : NULL, dx + i, bad);
+    bad = backward_quarter(&c->row, &c->shared, given, units, weights, at + i, x + i, dy + i, dsum ? dsum + i : NULL,
+                           dx + i, bad);
   } else if (i < n) {
-    norma_slopes padded = slopes_pad(c, &room, at, n);
+    row_slopes padded = slopes_pad(c, &room, at, n);
     const float *xs = pad(room.x, x, 1, 0, n), *dys = pad(room.dy, dy, 1, 0, n), *add = pad(room.dsum, dsum, 1, 0, n);
-    bad = backward_quarter(&padded, s, given, units, weights, 0, xs, dys, add, dx, bad);
+    bad = backward_quarter(&padded, &c->shared, given, units, weights, 0, xs, dys, add, dx, bad);
   }
-  if (__builtin_expect(wide_is_bad(bad), 0)) norma_backward_exact(c, at, x, dy, dsum, dx, n);
+  if (__builtin_expect(wide_is_bad(bad), 0)) backward_exact(c->all, c->r, at, x, dy, dsum, dx, n);
 }
 
 /* dz, as what is written: NaN is canonical. */
@@ -283,22 +303,24 @@ NORMA_INLINE void put_dafter(norma_type type, const float *dz, int64_t n, sink *
 }
 
 /* dafter: NULL where it is not wanted. */
-NORMA_INLINE void backward_piece(norma_type type, const norma_slopes *c, const shared_slopes *s, bool given, bool units,
-                                 bool weights, const void *x, const void *dy, int64_t at, int64_t n, sink *out,
-                                 sink *dafter) {
+NORMA_INLINE void backward_piece(norma_type type, const dx_row *c, bool given, bool units, bool weights, const void *x,
+                                 const void *dy, int64_t at, int64_t n, sink *out, sink *dafter) {
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP], dsum_room[NORMA_GROUP];
   NORMA_ALIGNED float result[NORMA_GROUP];
+  const norma_slopes *all = c->all;
   bool whole = n == NORMA_GROUP;
   const float *xs = whole ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
   const float *dys = whole ? load_group(type, dy, at, dy_room) : load_few(type, dy, at, n, dy_room), *dsum = NULL;
-  bool direct = sink_is_direct(type, out, dys, n) && !c->z && !c->dsum;
+  int64_t dsum_at = c->r * all->dsum_row + at;
+  bool direct = sink_is_direct(type, out, dys, n) && !all->z && !all->dsum;
   float *dx = direct ? (float *)out->to : result;
-  if (c->z) dys = dz_group(type, c->z, at, xs, dys, n, dz_room);
-  if (c->dsum) dsum = whole ? load_group(type, c->dsum, at, dsum_room) : load_few(type, c->dsum, at, n, dsum_room);
-  if (whole && dsum) backward_group(c, s, given, units, weights, at, xs, dys, dsum, dx);
-  else if (whole) backward_group(c, s, given, units, weights, at, xs, dys, NULL, dx);
-  else if (dsum) backward_rest(c, s, given, units, weights, at, xs, dys, dsum, n, dx);
-  else backward_rest(c, s, given, units, weights, at, xs, dys, NULL, n, dx);
+  if (all->z) dys = dz_group(type, all->z, c->r, at, xs, dys, n, dz_room);
+  if (all->dsum)
+    dsum = whole ? load_group(type, all->dsum, dsum_at, dsum_room) : load_few(type, all->dsum, dsum_at, n, dsum_room);
+  if (whole && dsum) backward_group(c, given, units, weights, at, xs, dys, dsum, dx);
+  else if (whole) backward_group(c, given, units, weights, at, xs, dys, NULL, dx);
+  else if (dsum) backward_rest(c, given, units, weights, at, xs, dys, dsum, n, dx);
+  else backward_rest(c, given, units, weights, at, xs, dys, NULL, n, dx);
   if (dafter) put_dafter(type, dys, n, dafter); /* may be dy */
   if (direct) out->to += n * (int64_t)sizeof *dx;
   else store_group(type, out, result, n);
@@ -310,40 +332,36 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
   const char *x = (const char *)rows->x + r * rows->x_stride * size;
   const char *dy = (const char *)rows->dy + r * rows->dy_stride * size;
   two_sums s = sums_of_nothing();
-  bool takes_x = ahead && row_takes_x(type, &ahead->slopes, weights, ahead->x);
-  const shared_slopes shared = slopes_share(c, units);
+  bool takes_x = ahead && row_takes_x(type, &ahead->slopes, 0, weights, ahead->x), given = !c->dx.means;
+  dx_row here = {.all = c, .r = r, .row = slopes_of_row(c, r)};
+  here.shared = slopes_share(&here.row, (float)c->weight_offset, units);
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
     if (ahead) {
       prefetch_group(type, ahead->x, i + 8 * NORMA_GROUP);
       prefetch_group(type, ahead->dy, i + 8 * NORMA_GROUP);
-      gradients_piece(type, &ahead->slopes, weights, takes_x, ahead->x, ahead->dy, i, NORMA_GROUP, ahead->pivot, &s);
+      gradients_piece(type, &ahead->slopes, 0, weights, takes_x, ahead->x, ahead->dy, i, NORMA_GROUP, ahead->pivot, &s);
     }
     if (rows->x_ahead) prefetch_group(type, x, i + rows->x_ahead);
     if (rows->dy_ahead) prefetch_group(type, dy, i + rows->dy_ahead);
     sink_ahead(out, type == NORMA_F32 ? 256 : 128);
-    backward_piece(type, c, &shared, !c->dx.means, units, weights, x, dy, i, NORMA_GROUP, out, dafter);
+    backward_piece(type, &here, given, units, weights, x, dy, i, NORMA_GROUP, out, dafter);
   }
   if (i < n) {
     if (ahead)
-      gradients_piece(type, &ahead->slopes, weights, takes_x, ahead->x, ahead->dy, i, (int)(n - i), ahead->pivot, &s);
-    backward_piece(type, c, &shared, !c->dx.means, units, weights, x, dy, i, n - i, out, dafter);
+      gradients_piece(type, &ahead->slopes, 0, weights, takes_x, ahead->x, ahead->dy, i, (int)(n - i), ahead->pivot, &s);
+    backward_piece(type, &here, given, units, weights, x, dy, i, n - i, out, dafter);
   }
   if (ahead) sums_end(&s, ahead->sum);
-  if (takes_x) gradients_end(type, &ahead->slopes, ahead->x, ahead->dy, n, ahead->sum);
+  if (takes_x) gradients_end(type, &ahead->slopes, 0, ahead->x, ahead->dy, n, ahead->sum);
 }
 
 NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool units, bool weights,
                                 const norma_rows *rows, bool stream, norma_ahead *ahead) {
   sink out, dafter, *to_dafter = c->dafter ? &dafter : NULL;
-  norma_slopes here = *c;
-  norma_coefs z;
-  if (c->z) z = *c->z, here.z = &z;
   for (int64_t r = 0; r < rows->rows; r++) {
     sink_row(&out, type, rows->y, rows->y_stride, rows->n, r, stream);
     if (c->dafter) sink_row(&dafter, type, c->dafter, c->dafter_row, rows->n, r, stream);
-    backward_row(type, &here, units, weights, rows, r, &out, to_dafter, ahead);
-    slopes_next(type, &here);
-    if (here.z) coefs_forward(type, &z, 1);
+    backward_row(type, c, units, weights, rows, r, &out, to_dafter, ahead);
   }
   sink_close(&out);
   if (c->dafter) sink_close(&dafter);

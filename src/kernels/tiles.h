@@ -63,9 +63,7 @@ NORMA_INLINE void tile_group(norma_type type, const norma_tile *tile, int rows, 
       l.dy[j] = n == NORMA_GROUP ? load_group(type, tile->dy[r], at, room[4 + j])
                                  : load_rest(type, tile->dy[r], at, n, room[4 + j]);
       if (tile->z) {
-        norma_coefs z = *tile->z;
-        coefs_forward(type, &z, r);
-        l.dy[j] = dz_group(type, &z, at, l.x[j], l.dy[j], n, dz[j]);
+        l.dy[j] = dz_group(type, tile->z, r, at, l.x[j], l.dy[j], n, dz[j]);
         if (tile->keeps) memcpy(tile->dz[r] + at, dz[j], (size_t)n * sizeof dz[j][0]);
       }
       if (tile->dy_ahead) prefetch_group(type, tile->dy[r], at + tile->dy_ahead);
