@@ -191,24 +191,30 @@ static norma_rows batch_rows(const norma_row_plan *p, const batch *t, int64_t o,
   return rows;
 }
 
-static norma_slopes batch_slopes(const pass *b, batch *t, int64_t o, int64_t m) {
+static void batch_slopes_init(const pass *b, batch *t, norma_slopes *s) {
   const norma_row_plan *p = &b->plan;
-  norma_slopes s = {.mean = t->mean, .mean_lo = t->mean_lo, .rstd = t->rstd, .unit_row = 1};
-  s.weight = (const float *)norma_row_start(p, WEIGHT, t->unit, o, m);
-  s.weight_step = b->varies ? 1 : 0;
-  s.weight_row = norma_row_step(p, WEIGHT);
-  s.weight_offset = p->call->weight_offset;
-  s.dsum = norma_row_start(p, DSUM, t->unit, o, m), s.dsum_row = norma_row_step(p, DSUM);
-  s.dafter = (char *)norma_row_start(p, DAFTER, t->unit, o, m), s.dafter_row = norma_row_step(p, DAFTER);
-  if (!p->call->activation) return s;
+  *s = (norma_slopes){.mean = t->mean, .mean_lo = t->mean_lo, .rstd = t->rstd, .unit_row = 1};
+  s->weight_step = b->varies ? 1 : 0;
+  s->weight_row = norma_row_step(p, WEIGHT);
+  s->weight_offset = p->call->weight_offset;
+  s->dsum_row = norma_row_step(p, DSUM), s->dafter_row = norma_row_step(p, DAFTER);
+  if (!p->call->activation) return;
   t->z = norma_coefs_make(p->call, t->hi, t->lo, t->z_rstd, b->saved + t->unit);
   t->z.unit_row = 1;
-  t->z.weight = s.weight, t->z.bias = (const float *)norma_row_start(p, BIAS, t->unit, o, m);
   t->z.weight_step = p->step[WEIGHT], t->z.bias_step = p->step[BIAS];
-  t->z.weight_row = s.weight_row, t->z.bias_row = norma_row_step(p, BIAS);
-  t->z.after = norma_row_start(p, AFTER, t->unit, o, m), t->z.after_row = norma_row_step(p, AFTER);
-  s.z = &t->z;
-  return s;
+  t->z.weight_row = s->weight_row, t->z.bias_row = norma_row_step(p, BIAS);
+  t->z.after_row = norma_row_step(p, AFTER);
+  s->z = &t->z;
+}
+
+/* Of one run of each unit. */
+static void batch_slopes_move(const norma_row_plan *p, batch *t, norma_slopes *s, int64_t o, int64_t m) {
+  s->weight = (const float *)norma_row_start(p, WEIGHT, t->unit, o, m);
+  s->dsum = norma_row_start(p, DSUM, t->unit, o, m);
+  s->dafter = (char *)norma_row_start(p, DAFTER, t->unit, o, m);
+  if (!p->call->activation) return;
+  t->z.weight = s->weight, t->z.bias = (const float *)norma_row_start(p, BIAS, t->unit, o, m);
+  t->z.after = norma_row_start(p, AFTER, t->unit, o, m);
 }
 
 /* The same run of all units in one loop; it is at most a stretch. */
@@ -216,19 +222,24 @@ static void sum_batch(const pass *b, batch *t) {
   const norma_row_plan *p = &b->plan;
   double sum[2 * NORMA_BLOCK_UNITS], weight[NORMA_BLOCK_UNITS];
   norma_weighing weighing = {weight, t->pivot, (double)p->run};
-  norma_partial_sums sample[NORMA_BLOCK_UNITS], run[NORMA_BLOCK_UNITS];
+  norma_partial_sums sample[NORMA_BLOCK_UNITS], room[NORMA_BLOCK_UNITS];
+  const float *weighed = NULL; /* the weights that `weight` has */
+  norma_slopes slopes;
+  batch_slopes_init(b, t, &slopes);
   for (int64_t o = 0; o < p->outer; o++) {
     memset(sample, 0, sizeof sample);
     for (int64_t m = 0; m < p->middle; m++) {
       norma_rows rows = batch_rows(p, t, o, m);
-      norma_slopes slopes = batch_slopes(b, t, o, m);
-      for (int i = 0; i < t->count && !b->varies; i++)
+      norma_partial_sums *kept = norma_run_sums_row(&b->runs, t->unit, o, m), *run = kept ? kept : room;
+      batch_slopes_move(p, t, &slopes, o, m);
+      for (int i = 0; i < t->count && !b->varies && (slopes.weight != weighed || o + m == 0); i++)
         weight[i] = weight_at(p, slopes.weight ? slopes.weight + i * slopes.weight_row : NULL);
+      weighed = slopes.weight;
       if (!b->varies) slopes.weight = NULL;
       if (b->keeps) slopes.dz = rows.y, slopes.dz_row = rows.y_stride;
       p->kernels->batch_gradients(p->call->type, &slopes, &rows, t->pivot, sum);
       p->kernels->finish_runs(sum, sum + 1, 2, b->varies ? NULL : t->mean_lo, t->rstd, run, t->count);
-      for (int i = 0; i < t->count && b->runs.at; i++) norma_run_sums_put(&b->runs, t->unit + i, o, m, &run[i]);
+      for (int i = 0; i < t->count && b->runs.at && !kept; i++) norma_run_sums_put(&b->runs, t->unit + i, o, m, &run[i]);
       for (int i = 0; i < t->count && p->call->sums; i++)
         p->call->sums[t->unit + i] = norma_sums_of(p->run, t->first[i], &run[i]);
       p->kernels->join_runs(sample, run, 1, b->varies ? NULL : &weighing, t->count);
@@ -248,11 +259,14 @@ static void backward_batches(const pass *b, int64_t begin, int64_t end) {
       b->means[unit + i] = norma_unit_means(p->call, t.pivot[i], &t.total[i]);
     norma_dx_block block;
     norma_dx dx = norma_dx_make(&b->saved[unit], p->given ? NULL : &b->means[unit], t.count, &block);
+    norma_slopes slopes;
+    batch_slopes_init(b, &t, &slopes);
+    slopes.dx = dx;
+    if (b->keeps) slopes.z = NULL;
     for (int64_t run = 0; run < p->outer * p->middle && p->call->dx.data; run++) {
       norma_rows rows = batch_rows(p, &t, run / p->middle, run % p->middle);
-      norma_slopes slopes = batch_slopes(b, &t, run / p->middle, run % p->middle);
-      slopes.dx = dx;
-      if (b->keeps) slopes.z = NULL, rows.dy = rows.y, rows.dy_stride = rows.y_stride;
+      batch_slopes_move(p, &t, &slopes, run / p->middle, run % p->middle);
+      if (b->keeps) rows.dy = rows.y, rows.dy_stride = rows.y_stride;
       if (unit + 2 * t.count <= p->r.columns) /* the next batch is read soon */
         rows.x_ahead = t.count * rows.x_stride, rows.dy_ahead = t.count * rows.dy_stride;
       p->kernels->backward(p->call->type, &slopes, &rows, p->stream, NULL);

@@ -71,6 +71,11 @@ static norma_partial_sums *run_at(const norma_run_sums *s, int64_t kept, int64_t
   return s->at + (at + norma_walk_offset(&s->middle, middle)) / DOUBLES;
 }
 
+norma_partial_sums *norma_run_sums_row(const norma_run_sums *s, int64_t unit, int64_t outer, int64_t middle) {
+  bool dense = s->at && s->kept.count == 1 && s->kept.stride[0] == DOUBLES;
+  return dense ? run_at(s, unit, outer, middle) : NULL;
+}
+
 void norma_run_sums_put(const norma_run_sums *s, int64_t unit, int64_t outer, int64_t middle,
                         const norma_partial_sums *run) {
   if (s->at) *run_at(s, unit, outer, middle) = *run;

@@ -224,6 +224,8 @@ int64_t norma_run_count(const norma_layer *layer);
 norma_run_sums norma_run_sums_make(const norma_call *call, const norma_reduction *r, void *workspace);
 void norma_run_sums_put(const norma_run_sums *s, int64_t unit, int64_t outer, int64_t middle,
                         const norma_partial_sums *run);
+/* Where the same run of this unit and those after it is kept, if they are neighbours; else NULL. */
+norma_partial_sums *norma_run_sums_row(const norma_run_sums *s, int64_t unit, int64_t outer, int64_t middle);
 void norma_params_from_runs(const norma_call *call, const norma_run_sums *runs);
 /* dweight and dbias from the sums of runs, norma_partial_sums that stand where the operand says. */
 void norma_params_from(const norma_call *call, const norma_operand *sums);
