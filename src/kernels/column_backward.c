@@ -224,8 +224,9 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
   r.dy = norma_column_at(&p->dy, plane, outer, first, column);
   r.y = norma_column_at(&p->dx, plane, outer, first, column);
   if (p->keeps) r.dy = r.y, r.dy_stride = r.y_stride;
-  if (p->by_plane) r.x_ahead = norma_column_ahead(&p->plan, &p->x, plane);
+  r.x_ahead = p->by_plane ? norma_column_ahead(&p->plan, &p->x, plane) : norma_column_soon(&p->x, n);
   if (p->by_plane && !p->keeps) r.dy_ahead = norma_column_ahead(&p->plan, &p->dy, plane);
+  if (!p->by_plane) r.dy_ahead = p->keeps ? norma_column_soon(&p->dx, n) : norma_column_soon(&p->dy, n);
   p->plan.kernels->backward(p->plan.call->type, &s, &r, p->stream, NULL);
 }
 

@@ -108,7 +108,7 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
   norma_rows r = {.rows = rows, .n = n, .x_stride = p->x.row_stride, .y_stride = p->y.row_stride};
   r.x = norma_column_at(&p->x, plane, outer, first, column);
   r.y = norma_column_at(&p->y, plane, outer, first, column);
-  if (p->by_plane) r.x_ahead = norma_column_ahead(&p->plan, &p->x, plane);
+  r.x_ahead = p->by_plane ? norma_column_ahead(&p->plan, &p->x, plane) : norma_column_soon(&p->x, n);
   p->plan.kernels->forward(call->type, &coefs, &r, p->stream, NULL);
 }
 
