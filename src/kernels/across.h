@@ -98,8 +98,8 @@ NORMA_INLINE void across_columns(const column_views *v, const norma_slopes *p, i
     int64_t c = 0, dy_at = r * v->dy_stride;
     column_views here = *v;
     if (p->z) {
-      dz_columns(v, p, r, rows, 1, columns, &room);
-      here.dy = room.dz, here.dy_type = NORMA_F32, here.dy_stride = NORMA_COLUMNS, dy_at = 0;
+      dz_columns(&here, p, r, rows, 1, columns, &room);
+      dy_at = 0;
     }
     for (; rows == NORMA_QUARTER && c + 8 <= columns; c += 8) {
       prefetch_lines(&x_ahead, lines);

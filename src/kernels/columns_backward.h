@@ -18,13 +18,17 @@ typedef struct column_room {
   NORMA_ALIGNED float dz[NORMA_QUARTER][NORMA_COLUMNS];
 } column_room;
 
-/* So many rows of dy, `apart` rows from one to the next, become dz; `p` has the coefficients of row 0. */
-NORMA_INLINE void dz_columns(const column_views *v, const norma_slopes *p, int64_t first, int rows, int64_t apart,
-                             int64_t columns, column_room *room) {
-  NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz[NORMA_GROUP];
+/* So many rows of dy, `apart` rows from one to the next, become dz, where it is kept or else in `room`; the views then
+ * have these rows of it, and nothing else, as dy. `p` has the coefficients of row 0. */
+NORMA_INLINE void dz_columns(column_views *v, const norma_slopes *p, int64_t first, int rows, int64_t apart,
+                                int64_t columns, column_room *room) {
+  NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], last[NORMA_GROUP];
   int64_t size = v->type == NORMA_F32 ? 4 : 2;
+  float *start = p->dz ? p->dz + first * p->dz_row : room->dz[0];
+  int64_t step = p->dz ? apart * p->dz_row : NORMA_COLUMNS;
   for (int r = 0; r < rows; r++) {
     int64_t row = first + r * apart;
+    float *dz = start + r * step;
     const char *x = (const char *)v->x + row * v->x_stride * size;
     const char *dy = (const char *)v->dy + row * v->dy_stride * size;
     for (int64_t i = 0; i < columns; i += NORMA_GROUP) {
@@ -32,11 +36,11 @@ NORMA_INLINE void dz_columns(const column_views *v, const norma_slopes *p, int64
       bool whole = n == NORMA_GROUP;
       const float *xs = whole ? load_group(v->type, x, i, x_room) : load_rest(v->type, x, i, n, x_room);
       const float *dys = whole ? load_group(v->type, dy, i, dy_room) : load_rest(v->type, dy, i, n, dy_room);
-      dz_group(v->type, p->z, row, i, xs, dys, n, dz);
-      memcpy(&room->dz[r][i], dz, (size_t)n * sizeof *dz);
-      if (p->dz) memcpy(p->dz + row * p->dz_row + i, dz, (size_t)n * sizeof *dz);
+      dz_group(v->type, p->z, row, i, xs, dys, n, whole ? dz + i : last);
+      if (!whole) memcpy(dz + i, last, (size_t)n * sizeof *last);
     }
   }
+  v->dy = start, v->dy_type = NORMA_F32, v->dy_stride = step;
 }
 
 /* ------------------------------------------------------------------------------------------ sums of the columns --- */
@@ -82,8 +86,8 @@ NORMA_INLINE void gradients_columns(const column_views *v, const norma_slopes *p
       lines_ahead dy_ahead = ahead_of(v->type, v->dy, next * v->dy_stride, dy_step, columns);
       column_views here = *v;
       if (p->z) {
-        dz_columns(v, p, row, rows, NORMA_LANES, columns, &room);
-        here.dy = room.dz, here.dy_type = NORMA_F32, dy_at = 0, dy_step = NORMA_COLUMNS;
+        dz_columns(&here, p, row, rows, NORMA_LANES, columns, &room);
+        dy_at = 0, dy_step = here.dy_stride;
       }
       for (int64_t c = 0; c < columns; c += 8) {
         oct from = oct_load(center + c), about = oct_load(pivot + c);
