@@ -28,13 +28,23 @@ NORMA_INLINE void widen_f16(const uint16_t *from, float *to) {
   for (int i = 0; i < NORMA_GROUP; i += 16)
     _mm512_storeu_ps(to + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(from + i))));
 }
+/* The NaNs of a group, which are rare, become the canonical one. */
+NORMA_INLINE void quiet_halves(const float *from, uint16_t *to, uint16_t quiet) {
+  __mmask16 bad = 0;
+  for (int i = 0; i < NORMA_GROUP; i += 16) {
+    __m512 v = _mm512_loadu_ps(from + i);
+    bad |= _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  }
+  for (int i = 0; i < NORMA_GROUP && __builtin_expect(bad != 0, 0); i++)
+    if (from[i] != from[i]) to[i] = quiet;
+}
 NORMA_INLINE void narrow_f16(const float *from, uint16_t *to) {
   for (int i = 0; i < NORMA_GROUP; i += 16) {
     __m512 v = _mm512_loadu_ps(from + i);
     __m256i h = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    h = _mm256_mask_mov_epi16(h, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm256_set1_epi16(0x7e00));
     _mm256_storeu_si256((__m256i *)(to + i), h);
   }
+  quiet_halves(from, to, 0x7e00);
 }
 NORMA_INLINE void widen_bf16_group(const uint16_t *from, float *to) {
   for (int i = 0; i < NORMA_GROUP; i += 16) {
@@ -42,15 +52,18 @@ NORMA_INLINE void widen_bf16_group(const uint16_t *from, float *to) {
     _mm512_storeu_si512(to + i, _mm512_slli_epi32(bits, 16));
   }
 }
+/* Sixteen float32 numbers, none NaN, as bfloat16 in the low halves. */
+NORMA_INLINE __m512i round_bf16(const float *from) {
+  __m512i bits = _mm512_loadu_si512(from), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  return _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+}
 NORMA_INLINE void narrow_bf16_group(const float *from, uint16_t *to) {
-  for (int i = 0; i < NORMA_GROUP; i += 16) {
-    __m512 v = _mm512_loadu_ps(from + i);
-    __m512i bits = _mm512_castps_si512(v), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    bits = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-    bits = _mm512_srli_epi32(bits, 16);
-    bits = _mm512_mask_mov_epi32(bits, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc0));
-    _mm256_storeu_si256((__m256i *)(to + i), _mm512_cvtepi32_epi16(bits));
+  const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7); /* packing goes by quarters of the vectors */
+  for (int i = 0; i < NORMA_GROUP; i += 32) {
+    __m512i both = _mm512_packus_epi32(round_bf16(from + i), round_bf16(from + i + 16));
+    _mm512_storeu_si512(to + i, _mm512_permutexvar_epi64(order, both));
   }
+  quiet_halves(from, to, 0x7fc0);
 }
 #elif defined(NORMA_ISA_AVX2)
 NORMA_INLINE void widen_f16(const uint16_t *from, float *to) {
