@@ -55,8 +55,8 @@ static inline int64_t norma_column_ahead(const norma_column_plan *p, const norma
   return norma_walk_offset(&v->planes, plane + 1) - norma_walk_offset(&v->planes, plane);
 }
 
-/* Elements from a row to one that is read soon, where rows of n columns are read in order: two rows on at least, because
- * rows of a tile lie apart and no prefetcher of a processor goes from one to the next; and 2 KiB on. */
+/* Elements from a row to one that is read soon, where rows of n columns are read in order: two rows on at least,
+ * because rows of a tile lie apart and no prefetcher of a processor goes from one to the next; and 2 KiB on. */
 static inline int64_t norma_column_soon(const norma_column_view *v, int64_t n) {
   int64_t rows = 2048 / (n * v->size);
   return v->row_stride * (rows > 2 ? rows : 2);

@@ -239,7 +239,8 @@ static void sum_batch(const pass *b, batch *t) {
       if (b->keeps) slopes.dz = rows.y, slopes.dz_row = rows.y_stride;
       p->kernels->batch_gradients(p->call->type, &slopes, &rows, t->pivot, sum);
       p->kernels->finish_runs(sum, sum + 1, 2, b->varies ? NULL : t->mean_lo, t->rstd, run, t->count);
-      for (int i = 0; i < t->count && b->runs.at && !kept; i++) norma_run_sums_put(&b->runs, t->unit + i, o, m, &run[i]);
+      for (int i = 0; i < t->count && b->runs.at && !kept; i++)
+        norma_run_sums_put(&b->runs, t->unit + i, o, m, &run[i]);
       for (int i = 0; i < t->count && p->call->sums; i++)
         p->call->sums[t->unit + i] = norma_sums_of(p->run, t->first[i], &run[i]);
       p->kernels->join_runs(sample, run, 1, b->varies ? NULL : &weighing, t->count);

@@ -63,7 +63,8 @@ static NORMA_TARGET __attribute__((noinline)) const float *dz_group(norma_type t
   return dz;
 }
 
-/* dy of n <= 64 elements of row r from `at` on as float32; dz, which is kept where the slopes say so, where there is a z. */
+/* dy of n <= 64 elements of row r from `at` on as float32; where there is a z dz, which is kept where the slopes say
+ * so. */
 NORMA_INLINE const float *load_dz(norma_type type, const norma_slopes *c, int64_t r, const float *x, const void *dy,
                                   int64_t at, int64_t n, float *room, float *dz_room) {
   const float *dys = n == NORMA_GROUP ? load_group(type, dy, at, room) : load_few(type, dy, at, n, room);
@@ -348,7 +349,8 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
   }
   if (i < n) {
     if (ahead)
-      gradients_piece(type, &ahead->slopes, 0, weights, takes_x, ahead->x, ahead->dy, i, (int)(n - i), ahead->pivot, &s);
+      gradients_piece(type, &ahead->slopes, 0, weights, takes_x, ahead->x, ahead->dy, i, (int)(n - i), ahead->pivot,
+                      &s);
     backward_piece(type, &here, given, units, weights, x, dy, i, n - i, out, dafter);
   }
   if (ahead) sums_end(&s, ahead->sum);
