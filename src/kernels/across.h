@@ -48,9 +48,7 @@ static NORMA_TARGET void across_row(norma_type type, const norma_slopes *c, cons
     if (here == NORMA_GROUP) across_group(c->mean + i, c->mean_lo + i, c->rstd + i, xs, dys, sums);
     else across_rest(c, i, xs, dys, here, sums);
   }
-  double both[4];
-  quad_store(both, quad_sums(sums[0], sums[1], sums[0], sums[1]));
-  sum[0] = both[0], sum[1] = both[1];
+  quads_end(sums[0], sums[1], sum);
 }
 
 /* ----------------------------------------------------------------------------------------------------- columns --- */

@@ -226,7 +226,7 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
   if (p->keeps) r.dy = r.y, r.dy_stride = r.y_stride;
   r.x_ahead = p->by_plane ? norma_column_ahead(&p->plan, &p->x, plane) : norma_column_soon(&p->x, n);
   if (p->by_plane && !p->keeps) r.dy_ahead = norma_column_ahead(&p->plan, &p->dy, plane);
-  if (!p->by_plane) r.dy_ahead = p->keeps ? norma_column_soon(&p->dx, n) : norma_column_soon(&p->dy, n);
+  if (!p->by_plane) r.dy_ahead = norma_column_soon(p->keeps ? &p->dx : &p->dy, n);
   p->plan.kernels->backward(p->plan.call->type, &s, &r, p->stream, NULL);
 }
 

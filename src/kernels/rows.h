@@ -21,12 +21,15 @@ NORMA_INLINE void sums_add(two_sums *s, two_sums more) {
   s->second = oct_add(s->second, more.second);
 }
 
-NORMA_INLINE void sums_end(const two_sums *s, double sum[2]) {
+/* (l0 + l1) + (l2 + l3) of both. */
+NORMA_INLINE void quads_end(quad first, quad second, double sum[2]) {
   double both[4];
-  quad first = quad_add(oct_low(s->first), oct_high(s->first));
-  quad second = quad_add(oct_low(s->second), oct_high(s->second));
   quad_store(both, quad_sums(first, second, first, second));
   sum[0] = both[0], sum[1] = both[1];
+}
+
+NORMA_INLINE void sums_end(const two_sums *s, double sum[2]) {
+  quads_end(quad_add(oct_low(s->first), oct_high(s->first)), quad_add(oct_low(s->second), oct_high(s->second)), sum);
 }
 
 /* ------------------------------------------------------------------------------------------------------ moments --- */
@@ -120,22 +123,14 @@ NORMA_INLINE shared_coefs coefs_share(const row_coefs *c, float weight_offset, b
   return s;
 }
 
-/* All coefficients from row r on. */
-NORMA_INLINE norma_coefs coefs_from(norma_type type, const norma_coefs *c, int64_t r) {
-  norma_coefs from = *c;
-  int64_t units = r * c->unit_row;
-  from.hi += units, from.lo += units, from.rstd += units, from.saved += units;
-  if (c->weight) from.weight += r * c->weight_row;
-  if (c->bias) from.bias += r * c->bias_row;
-  if (c->after) from.after = (const char *)c->after + r * c->after_row * (type == NORMA_F32 ? 4 : 2);
-  return from;
-}
-
 /* norma_forward_exact of row r. */
-static NORMA_TARGET __attribute__((noinline)) void forward_exact(norma_type type, const norma_coefs *c, int64_t r,
-                                                                 int64_t at, const float *x, const float *after,
-                                                                 float *y, int64_t n) {
-  norma_coefs row = coefs_from(type, c, r);
+static NORMA_TARGET __attribute__((noinline)) void forward_exact(const norma_coefs *c, int64_t r, int64_t at,
+                                                                 const float *x, const float *after, float *y,
+                                                                 int64_t n) {
+  norma_coefs row = *c;
+  row.saved += r * c->unit_row;
+  if (row.weight) row.weight += r * c->weight_row;
+  if (row.bias) row.bias += r * c->bias_row;
   norma_forward_exact(&row, at, x, after, y, n);
 }
 
@@ -231,7 +226,7 @@ NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, int64_t r,
     bad = forward_quarter(&padded, shared, units, weights, biases, 0, last, y, bad);
   }
   if (after) bad = add_after(after, n, y, bad);
-  if (__builtin_expect(wide_is_bad(bad), 0)) forward_exact(type, c, r, first, from, after, y, n);
+  if (__builtin_expect(wide_is_bad(bad), 0)) forward_exact(c, r, first, from, after, y, n);
   if (c->activation) activate_group(c->activation, y);
   if (direct) out->to += n * (int64_t)sizeof *y;
   else store_group(type, out, y, n);
@@ -260,7 +255,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, int64_t r, 
     for (int k = 0; k < NORMA_GROUP; k += NORMA_QUARTER)
       bad = forward_quarter(&row, &shared, units, weights, biases, i + k, from + k, to + k, bad);
     if (after) bad = add_after(after, NORMA_GROUP, to, bad);
-    if (__builtin_expect(wide_is_bad(bad), 0)) forward_exact(type, c, r, i, from, after, to, NORMA_GROUP);
+    if (__builtin_expect(wide_is_bad(bad), 0)) forward_exact(c, r, i, from, after, to, NORMA_GROUP);
     if (c->activation) activate_group(c->activation, to);
     if (to == result) store_group(type, out, result, NORMA_GROUP);
     else out->to += sizeof result;

@@ -44,7 +44,7 @@ NORMA_INLINE void z_group(norma_type type, const norma_coefs *c, int64_t r, int6
     bad = forward_quarter(&row, &shared, units, weights, biases, at + i, x + i, z + i, bad);
   const float *after = load_after(type, c, r, at, n, after_room);
   bad = add_after(after, after ? n : 0, z, bad);
-  if (__builtin_expect(wide_is_bad(bad), 0)) forward_exact(type, c, r, at, x, after, z, n);
+  if (__builtin_expect(wide_is_bad(bad), 0)) forward_exact(c, r, at, x, after, z, n);
 }
 
 /* dz = dy times the slope at z, rounded to float32; n <= 64 elements, and zeros up to the end of their quarter. */
