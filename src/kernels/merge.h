@@ -76,8 +76,9 @@ static inline void norma_moments_join(norma_moments *into, const norma_moments *
  * squares of float32 numbers are exact in float64; else the middle one. No single outlier becomes it, and a constant
  * has itself. */
 static inline double norma_pivot_of(double a, double b, double c) {
-  double low = a < b ? a : b, high = a < b ? b : a;
-  double middle = c < low ? low : c > high ? high : c;
+  double low = a < b ? a : b, high = a > b ? a : b; /* comparisons of their own: minima and maxima, no jumps */
+  double middle = c > low ? c : low;
+  middle = middle < high ? middle : high;
   low = c < low ? c : low, high = c > high ? c : high;
   return fabs(middle) <= 8 * (high - low) ? 0 : middle;
 }

@@ -34,18 +34,21 @@ NORMA_INLINE void sums_end(const two_sums *s, double sum[2]) {
 
 /* ------------------------------------------------------------------------------------------------------ moments --- */
 
-/* Of n <= 64 elements, the lanes of a group. about_zero: the pivot is 0, and squares are exact. */
+/* Eight deviations of which n are there, zeros behind them. about_zero: the pivot is 0, and squares are exact. */
+NORMA_INLINE void moments_add(two_sums *lanes, oct x, int n, bool about_zero, oct pivot) {
+  if (!about_zero) x = oct_sub(x, pivot);
+  if (!about_zero && n < 8) x = oct_first(x, n);
+  lanes->first = oct_add(lanes->first, x);
+  lanes->second = about_zero ? oct_exact_fma(x, x, lanes->second) : oct_add(lanes->second, oct_mul(x, x));
+}
+
+/* Of n <= 64 elements, the lanes of a group. */
 NORMA_INLINE two_sums moments_of(const float *x, int n, bool about_zero, oct pivot) {
   two_sums lanes = sums_of_nothing();
+  int i = 0;
   NORMA_UNROLL(8)
-  for (int i = 0; i < n; i += 8) {
-    bool whole = n - i >= 8;
-    oct d = whole ? oct_floats(x + i) : oct_few(x + i, n - i);
-    if (!about_zero) d = oct_sub(d, pivot);
-    if (!about_zero && !whole) d = oct_first(d, n - i);
-    lanes.first = oct_add(lanes.first, d);
-    lanes.second = about_zero ? oct_exact_fma(d, d, lanes.second) : oct_add(lanes.second, oct_mul(d, d));
-  }
+  for (; i + 8 <= n; i += 8) moments_add(&lanes, oct_floats(x + i), 8, about_zero, pivot);
+  if (i < n) moments_add(&lanes, oct_few(x + i, n - i), n - i, about_zero, pivot);
   return lanes;
 }
 

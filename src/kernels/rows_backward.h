@@ -74,37 +74,47 @@ NORMA_INLINE const float *load_dz(norma_type type, const norma_slopes *c, int64_
   return dys;
 }
 
-/* The lanes of a group from element `at` on, of which n <= 64 are there. takes_x: nothing is subtracted from x, whose
- * products with dy are exact. */
+/* What the sums of a row need beside x and dy. */
+typedef struct sum_slopes {
+  oct mean, mean_lo, rstd, pivot;
+  const float *weight; /* of the first element; NULL: none varies along the row */
+  float weight_offset;
+} sum_slopes;
+
+/* Eight elements from the i-th on, of which n are there. takes_x: nothing is subtracted from x, whose products with dy
+ * are exact. */
+NORMA_INLINE void gradients_add(two_sums *lanes, const sum_slopes *c, bool weights, bool takes_x, const float *x,
+                                const float *dy, int i, int n) {
+  NORMA_ALIGNED float room[8];
+  oct q = n == 8 ? oct_floats(dy + i) : oct_few(dy + i, n), d = n == 8 ? oct_floats(x + i) : oct_few(x + i, n);
+  if (!takes_x) d = oct_sub(d, c->mean);
+  if (weights) {
+    const float *weight = n == 8 ? c->weight + i : first_of_eight(c->weight + i, n, room);
+    q = oct_mul(q, oct_floats_plus(weight, c->weight_offset));
+    d = oct_mul(oct_sub(d, c->mean_lo), c->rstd);
+  }
+  oct first = weights ? oct_sub(q, c->pivot) : q;
+  lanes->first = oct_add(lanes->first, weights && n < 8 ? oct_first(first, n) : first);
+  if (takes_x) {
+    lanes->second = oct_exact_fma(q, d, lanes->second);
+  } else {
+    oct second = oct_mul(q, d);
+    lanes->second = oct_add(lanes->second, n == 8 ? second : oct_first(second, n));
+  }
+}
+
+/* The lanes of a group from element `at` on, of which n <= 64 are there. */
 NORMA_INLINE two_sums gradients_of(const norma_slopes *c, int64_t r, bool weights, bool takes_x, int64_t at,
                                    const float *x, const float *dy, int n, oct pivot) {
   two_sums lanes = sums_of_nothing();
   int64_t unit = r * c->unit_row;
-  oct mean = oct_set(c->mean[unit]), mean_lo = oct_set(weights ? c->mean_lo[unit] : 0);
-  oct rstd = oct_set(weights ? c->rstd[unit] : 1);
-  const float *weight_row = weights ? c->weight + r * c->weight_row + at : NULL;
+  sum_slopes row = {.mean = oct_set(c->mean[unit]), .pivot = pivot, .weight_offset = (float)c->weight_offset};
+  row.mean_lo = oct_set(weights ? c->mean_lo[unit] : 0), row.rstd = oct_set(weights ? c->rstd[unit] : 1);
+  row.weight = weights ? c->weight + r * c->weight_row + at : NULL;
+  int i = 0;
   NORMA_UNROLL(8)
-  for (int i = 0; i < n; i += 8) {
-    bool whole = n - i >= 8;
-    oct q = whole ? oct_floats(dy + i) : oct_few(dy + i, n - i);
-    oct d = whole ? oct_floats(x + i) : oct_few(x + i, n - i);
-    if (!takes_x) d = oct_sub(d, mean);
-    if (weights) {
-      NORMA_ALIGNED float room[8];
-      const float *weight = whole ? weight_row + i : first_of_eight(weight_row + i, n - i, room);
-      q = oct_mul(q, oct_floats_plus(weight, (float)c->weight_offset));
-      d = oct_mul(oct_sub(d, mean_lo), rstd);
-    }
-    oct first = weights ? oct_sub(q, pivot) : q;
-    if (weights && !whole) first = oct_first(first, n - i);
-    lanes.first = oct_add(lanes.first, first);
-    if (takes_x) {
-      lanes.second = oct_exact_fma(q, d, lanes.second);
-    } else {
-      oct second = oct_mul(q, d);
-      lanes.second = oct_add(lanes.second, whole ? second : oct_first(second, n - i));
-    }
-  }
+  for (; i + 8 <= n; i += 8) gradients_add(&lanes, &row, weights, takes_x, x, dy, i, 8);
+  if (i < n) gradients_add(&lanes, &row, weights, takes_x, x, dy, i, n - i);
   return lanes;
 }
 
