@@ -217,35 +217,64 @@ static void batch_slopes_move(const norma_row_plan *p, batch *t, norma_slopes *s
   t->z.after = norma_row_start(p, AFTER, t->unit, o, m);
 }
 
-/* The same run of all units in one loop; it is at most a stretch. */
-static void sum_batch(const pass *b, batch *t) {
-  const norma_row_plan *p = &b->plan;
-  double sum[2 * NORMA_BLOCK_UNITS], weight[NORMA_BLOCK_UNITS];
-  norma_weighing weighing = {weight, t->pivot, (double)p->run};
-  norma_partial_sums sample[NORMA_BLOCK_UNITS], room[NORMA_BLOCK_UNITS];
-  const float *weighed = NULL; /* the weights that `weight` has */
+/* What is summed of a batch, run by run. */
+typedef struct batch_sums {
   norma_slopes slopes;
-  batch_slopes_init(b, t, &slopes);
+  norma_weighing weighing;
+  double weight[NORMA_BLOCK_UNITS];
+  const float *weighed; /* the weights that `weight` has */
+  norma_partial_sums sample[NORMA_BLOCK_UNITS];
+} batch_sums;
+
+static void sums_init(const pass *b, batch *t, batch_sums *s) {
+  batch_slopes_init(b, t, &s->slopes);
+  s->weighing = (norma_weighing){s->weight, t->pivot, (double)b->plan.run};
+  s->weighed = NULL;
+}
+
+/* The same run of all units in one loop; it is at most a stretch. */
+static void sum_run(const pass *b, batch *t, batch_sums *s, int64_t o, int64_t m, norma_partial_sums *into) {
+  const norma_row_plan *p = &b->plan;
+  double sum[2 * NORMA_BLOCK_UNITS];
+  norma_partial_sums room[NORMA_BLOCK_UNITS];
+  norma_rows rows = batch_rows(p, t, o, m);
+  norma_partial_sums *kept = norma_run_sums_row(&b->runs, t->unit, o, m), *run = kept ? kept : room;
+  norma_slopes *slopes = &s->slopes;
+  batch_slopes_move(p, t, slopes, o, m);
+  for (int i = 0; i < t->count && !b->varies && (slopes->weight != s->weighed || o + m == 0); i++)
+    s->weight[i] = weight_at(p, slopes->weight ? slopes->weight + i * slopes->weight_row : NULL);
+  s->weighed = slopes->weight;
+  if (!b->varies) slopes->weight = NULL;
+  if (b->keeps) slopes->dz = rows.y, slopes->dz_row = rows.y_stride;
+  p->kernels->batch_gradients(p->call->type, slopes, &rows, t->pivot, sum);
+  p->kernels->finish_runs(sum, sum + 1, 2, b->varies ? NULL : t->mean_lo, t->rstd, run, t->count);
+  for (int i = 0; i < t->count && b->runs.at && !kept; i++) norma_run_sums_put(&b->runs, t->unit + i, o, m, &run[i]);
+  for (int i = 0; i < t->count && p->call->sums; i++)
+    p->call->sums[t->unit + i] = norma_sums_of(p->run, t->first[i], &run[i]);
+  p->kernels->join_runs(into, run, 1, b->varies ? NULL : &s->weighing, t->count);
+}
+
+static void write_run(const pass *b, batch *t, norma_slopes *slopes, int64_t o, int64_t m) {
+  const norma_row_plan *p = &b->plan;
+  norma_rows rows = batch_rows(p, t, o, m);
+  batch_slopes_move(p, t, slopes, o, m);
+  if (b->keeps) rows.dy = rows.y, rows.dy_stride = rows.y_stride;
+  if (t->unit + 2 * t->count <= p->r.columns) /* the next batch is read soon */
+    rows.x_ahead = t->count * rows.x_stride, rows.dy_ahead = t->count * rows.dy_stride;
+  p->kernels->backward(p->call->type, slopes, &rows, p->stream, NULL);
+}
+
+/* The sums of every run, or its dx, or both while it is in the cache; what is not wanted is NULL. */
+static void each_run(const pass *b, batch *t, batch_sums *sums, norma_slopes *dx) {
+  const norma_row_plan *p = &b->plan;
+  norma_partial_sums *into = p->middle == 1 ? t->total : sums ? sums->sample : NULL; /* the only one is the sample */
   for (int64_t o = 0; o < p->outer; o++) {
-    memset(sample, 0, sizeof sample);
+    if (sums && p->middle > 1) memset(into, 0, sizeof sums->sample);
     for (int64_t m = 0; m < p->middle; m++) {
-      norma_rows rows = batch_rows(p, t, o, m);
-      norma_partial_sums *kept = norma_run_sums_row(&b->runs, t->unit, o, m), *run = kept ? kept : room;
-      batch_slopes_move(p, t, &slopes, o, m);
-      for (int i = 0; i < t->count && !b->varies && (slopes.weight != weighed || o + m == 0); i++)
-        weight[i] = weight_at(p, slopes.weight ? slopes.weight + i * slopes.weight_row : NULL);
-      weighed = slopes.weight;
-      if (!b->varies) slopes.weight = NULL;
-      if (b->keeps) slopes.dz = rows.y, slopes.dz_row = rows.y_stride;
-      p->kernels->batch_gradients(p->call->type, &slopes, &rows, t->pivot, sum);
-      p->kernels->finish_runs(sum, sum + 1, 2, b->varies ? NULL : t->mean_lo, t->rstd, run, t->count);
-      for (int i = 0; i < t->count && b->runs.at && !kept; i++)
-        norma_run_sums_put(&b->runs, t->unit + i, o, m, &run[i]);
-      for (int i = 0; i < t->count && p->call->sums; i++)
-        p->call->sums[t->unit + i] = norma_sums_of(p->run, t->first[i], &run[i]);
-      p->kernels->join_runs(sample, run, 1, b->varies ? NULL : &weighing, t->count);
+      if (sums) sum_run(b, t, sums, o, m, into);
+      if (dx) write_run(b, t, dx, o, m);
     }
-    p->kernels->join_runs(t->total, sample, 1, NULL, t->count);
+    if (sums && p->middle > 1) p->kernels->join_runs(t->total, into, 1, NULL, t->count);
   }
 }
 
@@ -253,25 +282,20 @@ static void backward_batches(const pass *b, int64_t begin, int64_t end) {
   const norma_row_plan *p = &b->plan;
   for (int64_t unit = begin; unit < end; unit += p->batch) {
     batch t;
-    batch_start(b, unit, end - unit < p->batch ? (int)(end - unit) : p->batch, &t);
-    bool known = p->call->means_known;
-    if ((!p->given && !known) || b->runs.at) sum_batch(b, &t);
-    for (int i = 0; i < t.count && !p->given && !known; i++)
-      b->means[unit + i] = norma_unit_means(p->call, t.pivot[i], &t.total[i]);
+    batch_sums sums;
     norma_dx_block block;
-    norma_dx dx = norma_dx_make(&b->saved[unit], p->given ? NULL : &b->means[unit], t.count, &block);
     norma_slopes slopes;
+    batch_start(b, unit, end - unit < p->batch ? (int)(end - unit) : p->batch, &t);
+    bool known = p->given || p->call->means_known; /* dx does not wait for the sums */
+    bool summed = !known || b->runs.at;
+    if (summed) sums_init(b, &t, &sums);
+    if (!known) each_run(b, &t, &sums, NULL);
+    for (int i = 0; i < t.count && !known; i++)
+      b->means[unit + i] = norma_unit_means(p->call, t.pivot[i], &t.total[i]);
     batch_slopes_init(b, &t, &slopes);
-    slopes.dx = dx;
+    slopes.dx = norma_dx_make(&b->saved[unit], p->given ? NULL : &b->means[unit], t.count, &block);
     if (b->keeps) slopes.z = NULL;
-    for (int64_t run = 0; run < p->outer * p->middle && p->call->dx.data; run++) {
-      norma_rows rows = batch_rows(p, &t, run / p->middle, run % p->middle);
-      batch_slopes_move(p, &t, &slopes, run / p->middle, run % p->middle);
-      if (b->keeps) rows.dy = rows.y, rows.dy_stride = rows.y_stride;
-      if (unit + 2 * t.count <= p->r.columns) /* the next batch is read soon */
-        rows.x_ahead = t.count * rows.x_stride, rows.dy_ahead = t.count * rows.dy_stride;
-      p->kernels->backward(p->call->type, &slopes, &rows, p->stream, NULL);
-    }
+    each_run(b, &t, known && summed ? &sums : NULL, p->call->dx.data ? &slopes : NULL);
   }
 }
 

@@ -132,7 +132,8 @@ static void measure_again(const norma_row_plan *p, const norma_rows *rows, const
 /* The same run of all units in one loop; it is at most a stretch. */
 static void measure_batch(const pass *f, batch *b) {
   const norma_row_plan *p = &f->plan;
-  norma_run_moments total[NORMA_BLOCK_UNITS], sample[NORMA_BLOCK_UNITS], run[NORMA_BLOCK_UNITS];
+  norma_run_moments total[NORMA_BLOCK_UNITS], joined[NORMA_BLOCK_UNITS], run[NORMA_BLOCK_UNITS];
+  norma_run_moments *sample = p->middle == 1 ? run : joined; /* the only run of a sample is the sample */
   double pivot[NORMA_BLOCK_UNITS], sum[2 * NORMA_BLOCK_UNITS];
   int64_t elements = p->middle * p->run;
   bool rms = p->call->layer->rms;
@@ -142,7 +143,7 @@ static void measure_batch(const pass *f, batch *b) {
       p->kernels->batch_moments(p->call->type, &rows, rms, pivot, sum);
       if (p->kernels->run_moments(pivot, rms ? NULL : sum, sum + 1, 2, p->run, run, b->count))
         measure_again(p, &rows, pivot, run);
-      p->kernels->join_moments(sample, m * p->run, run, 1, p->run, b->count);
+      if (p->middle > 1) p->kernels->join_moments(sample, m * p->run, run, 1, p->run, b->count);
     }
     p->kernels->join_moments(total, o * elements, sample, 1, elements, b->count);
   }

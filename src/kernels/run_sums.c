@@ -93,11 +93,11 @@ static void sum_some(const job *j, int64_t param, int64_t n) {
   double dweight[NORMA_BLOCK_UNITS], dbias[NORMA_BLOCK_UNITS];
   int64_t step = j->runs.kept.count ? j->runs.kept.stride[j->runs.kept.count - 1] / DOUBLES : 0;
   memset(total, 0, sizeof total);
+  norma_partial_sums *into = j->middle == 1 ? total : sample; /* the only run of a sample is the sample */
   for (int64_t o = 0; o < j->outer; o++) {
     memset(sample, 0, sizeof sample);
-    for (int64_t m = 0; m < j->middle; m++)
-      kernels->join_runs(sample, run_at(&j->runs, param, o, m), step, NULL, n);
-    kernels->join_runs(total, sample, 1, NULL, n);
+    for (int64_t m = 0; m < j->middle; m++) kernels->join_runs(into, run_at(&j->runs, param, o, m), step, NULL, n);
+    if (j->middle > 1) kernels->join_runs(total, sample, 1, NULL, n);
   }
   for (int64_t i = 0; i < n; i++) {
     dweight[i] = total[i].second.hi + total[i].second.lo;
