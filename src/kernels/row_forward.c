@@ -105,11 +105,14 @@ static void forward_block(state *s, int64_t first, int write, int measure) {
 
 /* --------------------------------------------------------------------------------------------------- short runs --- */
 
+/* What is read once is fetched so many bytes before. */
+enum { AHEAD = 4096 };
+
 /* The coefficients of the units of a batch. */
 typedef struct batch {
   int64_t first;
   int count;
-  float hi[NORMA_BLOCK_UNITS], lo[NORMA_BLOCK_UNITS], rstd[NORMA_BLOCK_UNITS];
+  float hi[NORMA_GIVEN_UNITS], lo[NORMA_GIVEN_UNITS], rstd[NORMA_GIVEN_UNITS];
 } batch;
 
 static norma_rows batch_rows(const norma_row_plan *p, const batch *b, int64_t o, int64_t m) {
@@ -167,7 +170,8 @@ static void write_batch(const pass *f, batch *b) {
       c.weight = (const float *)norma_row_start(p, WEIGHT, b->first, o, m);
       c.bias = (const float *)norma_row_start(p, BIAS, b->first, o, m);
       c.after = norma_row_start(p, AFTER, b->first, o, m);
-      rows.x_ahead = b->first + 2 * b->count <= p->r.columns ? b->count * rows.x_stride : 0; /* the next batch */
+      if (p->given) rows.x_ahead = AHEAD / p->size;
+      else if (b->first + 2 * b->count <= p->r.columns) rows.x_ahead = b->count * rows.x_stride; /* the next batch */
       p->kernels->forward(p->call->type, &c, &rows, p->stream, NULL);
     }
   }

@@ -17,11 +17,11 @@ static int64_t step_of(const norma_walk *run) {
 
 static int choose_batch(const norma_row_plan *p) {
   bool once = p->given && !p->call->dy.data; /* nothing is read a second time */
-  int64_t fit = once ? NORMA_BLOCK_UNITS : BLOCK_MOST / p->unit_bytes;
+  int64_t fit = once ? NORMA_GIVEN_UNITS : BLOCK_MOST / p->unit_bytes, most = once ? fit : NORMA_BLOCK_UNITS;
   if (p->run > SHORT_RUN || fit < BATCH_LEAST || p->r.columns < BATCH_LEAST) return 0;
   for (int v = 0; v < p->r.views; v++)
     if (p->r.view[v].kept.data && p->r.view[v].kept.count > 1) return 0;
-  return fit > NORMA_BLOCK_UNITS ? NORMA_BLOCK_UNITS : (int)fit;
+  return (int)(fit < most ? fit : most);
 }
 
 bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_operand *const arrays[], int rows,
@@ -52,7 +52,7 @@ bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_
   int64_t pieces = 4 * (int64_t)norma_threads_or(call->threads, 8);
   int64_t grain = PIECE_BYTES / p->unit_bytes, share = p->r.columns / pieces;
   if (grain < p->block) grain = p->block;
-  if (grain < p->batch) grain = p->batch;
+  if (grain < p->batch) grain = p->batch < NORMA_BLOCK_UNITS ? p->batch : NORMA_BLOCK_UNITS;
   p->grain = grain > share ? grain : share;
   return true;
 }

@@ -147,17 +147,25 @@ static void measure_units(void *context, int64_t begin, int64_t end) {
   }
 }
 
-static void take_given(void *context, int64_t begin, int64_t end) {
-  const job *j = context;
-  for (int64_t unit = begin; unit < end; unit++) {
-    double mean = 0, var;
-    if (j->given_mean.data) norma_walk_gather(&j->given_mean, 0, unit, 1, &mean);
-    norma_walk_gather(&j->given_var, 0, unit, 1, &var);
+/* n <= NORMA_BLOCK units; neither the walks nor the outputs are called for each. */
+static void take_block(const job *j, int64_t unit, int64_t n) {
+  double mean[NORMA_BLOCK] = {0}, var[NORMA_BLOCK];
+  const norma_unit_outputs *o = &j->outputs;
+  bool told = o->mean.data || o->var.data || o->rstd.data;
+  if (j->given_mean.data) norma_walk_gather(&j->given_mean, 0, unit, n, mean);
+  norma_walk_gather(&j->given_var, 0, unit, n, var);
+  for (int64_t i = 0; i < n; i++) {
     /* x - mean must not overflow where both are near the end of float64; a quarter of them cannot. */
-    double scale = fabs(mean) > 0x1p1000 ? 0.25 : 1;
-    norma_saved s = {mean * scale, 0, reciprocal_std(var + j->call->eps) / scale, scale};
-    put_outputs(&j->outputs, unit, &s, var * scale * scale);
+    double scale = fabs(mean[i]) > 0x1p1000 ? 0.25 : 1;
+    norma_saved s = {mean[i] * scale, 0, reciprocal_std(var[i] + j->call->eps) / scale, scale};
+    if (told) put_outputs(o, unit + i, &s, var[i] * scale * scale);
+    else if (o->saved) o->saved[unit + i] = s;
   }
+}
+
+static void take_given(void *context, int64_t begin, int64_t end) {
+  for (int64_t unit = begin; unit < end; unit += NORMA_BLOCK)
+    take_block(context, unit, end - unit < NORMA_BLOCK ? end - unit : NORMA_BLOCK);
 }
 
 static void merge_given(void *context, int64_t begin, int64_t end) {

@@ -9,7 +9,7 @@
 #include <math.h>
 
 /* Units that are taken together, at most. */
-enum { NORMA_BLOCK_UNITS = 32 };
+enum { NORMA_BLOCK_UNITS = 32, NORMA_GIVEN_UNITS = 512 };
 
 /* What the elements of a row are normalized with: y = (((x - hi) - lo) * rstd) * (weight + offset) + bias in float32.
  * An array has one entry per element where its step is 1, and one for all where it is 0. */
