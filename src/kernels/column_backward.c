@@ -160,16 +160,17 @@ static void sum_runs(const pass *p, int64_t plane, int64_t column, int64_t n, co
   double weight[NORMA_BLOCK_UNITS];
   norma_weighing weighing = {weight, pivot, (double)p->plan.rows};
   int64_t middle = p->plan.middle;
-  bool changes = middle > 1 || p->weight.outer.count > 0;
+  bool changes = middle > 1 || p->weight.outer.count > 0, single = middle * p->plan.outer_middle == 1;
+  norma_partial_sums *into = single ? total : sample; /* the only run of a sample is the sample */
   memset(sample, 0, sizeof sample);
   memset(total, 0, (size_t)n * sizeof *total);
   for (int64_t o = 0; o < p->plan.outer_count; o++) {
     for (int64_t m = 0; m < middle; m++) {
       for (int64_t i = 0; i < n && pivot && (o == 0 || changes); i++)
         weight[i] = weight_at(p, plane, o, 0, column + m + i * middle);
-      p->plan.kernels->join_runs(sample, piece_at(p, plane, o, 0, column + m), middle, pivot ? &weighing : NULL, n);
+      p->plan.kernels->join_runs(into, piece_at(p, plane, o, 0, column + m), middle, pivot ? &weighing : NULL, n);
     }
-    if ((o + 1) % p->plan.outer_middle) continue;
+    if (single || (o + 1) % p->plan.outer_middle) continue;
     p->plan.kernels->join_runs(total, sample, 1, NULL, n);
     memset(sample, 0, sizeof sample);
   }

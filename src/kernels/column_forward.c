@@ -152,23 +152,33 @@ static void measure_items(void *context, int64_t begin, int64_t end) {
   }
 }
 
+/* The runs of n columns, `middle` apart: their pieces, joined where there are several. */
+static const norma_run_moments *join_pieces(const pass *p, const norma_run_moments *pieces, norma_run_moments *room,
+                                            int64_t n, int64_t *step) {
+  const norma_column_plan *plan = &p->plan;
+  *step = plan->middle;
+  if (plan->pieces_of_run == 1) return pieces;
+  for (int64_t s = 0; s < plan->pieces_of_run; s++)
+    plan->kernels->join_moments(room, s * NORMA_STRETCH, pieces + s * plan->width, plan->middle, rows_of_piece(p, s),
+                                n);
+  *step = 1;
+  return room;
+}
+
 /* n units of a plane, whose first column is `column`. */
 static void merge_some(const pass *p, int64_t plane, int64_t column, int64_t n) {
   const norma_column_plan *plan = &p->plan;
-  const norma_kernels *kernels = plan->kernels;
-  norma_run_moments total[NORMA_BLOCK_UNITS], sample[NORMA_BLOCK_UNITS], run[NORMA_BLOCK_UNITS];
-  int64_t middle = plan->middle, elements = middle * plan->outer_middle * plan->rows, had = 0;
+  norma_run_moments total[NORMA_BLOCK_UNITS], sample[NORMA_BLOCK_UNITS], room[NORMA_BLOCK_UNITS];
+  int64_t middle = plan->middle, runs = middle * plan->outer_middle, elements = runs * plan->rows, had = 0, step;
+  norma_run_moments *into = runs == 1 ? total : sample; /* the only run of a sample is the sample */
   for (int64_t o = 0; o < plan->outer_count; o++) {
     for (int64_t m = 0; m < middle; m++) {
-      const norma_run_moments *pieces = partial_at(p, plane, o, 0, column + m);
-      kernels->join_moments(run, 0, pieces, middle, rows_of_piece(p, 0), n);
-      for (int64_t s = 1; s < plan->pieces_of_run; s++)
-        kernels->join_moments(run, s * NORMA_STRETCH, pieces + s * plan->width, middle, rows_of_piece(p, s), n);
-      kernels->join_moments(sample, had, run, 1, plan->rows, n);
+      const norma_run_moments *run = join_pieces(p, partial_at(p, plane, o, 0, column + m), room, n, &step);
+      plan->kernels->join_moments(into, had, run, step, plan->rows, n);
       had += plan->rows;
     }
-    if ((o + 1) % plan->outer_middle) continue;
-    kernels->join_moments(total, o / plan->outer_middle * elements, sample, 1, elements, n);
+    if (runs == 1 || (o + 1) % plan->outer_middle) continue;
+    plan->kernels->join_moments(total, o / plan->outer_middle * elements, sample, 1, elements, n);
     had = 0;
   }
   for (int64_t i = 0; i < n; i++) {
