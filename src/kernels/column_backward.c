@@ -53,8 +53,8 @@ static double pivot_of(const pass *p, int64_t plane, int64_t column) {
 
 /* z from some row and column on, where there is an activation; its units are gathered, hi, lo and rstd set. */
 typedef struct column_z {
-  norma_saved unit[NORMA_TILE];
-  float hi[NORMA_TILE], lo[NORMA_TILE], rstd[NORMA_TILE];
+  norma_saved unit[NORMA_WRITTEN];
+  float hi[NORMA_WRITTEN], lo[NORMA_WRITTEN], rstd[NORMA_WRITTEN];
   norma_coefs coefs;
 } column_z;
 
@@ -160,7 +160,7 @@ static void sum_runs(const pass *p, int64_t plane, int64_t column, int64_t n, co
   double weight[NORMA_BLOCK_UNITS];
   norma_weighing weighing = {weight, pivot, (double)p->plan.rows};
   int64_t middle = p->plan.middle;
-  bool changes = middle > 1 || p->weight.outer.count > 0, single = middle * p->plan.outer_middle == 1;
+  bool changes = middle > 1 || norma_walk_moves(&p->weight.outer), single = middle * p->plan.outer_middle == 1;
   norma_partial_sums *into = single ? total : sample; /* the only run of a sample is the sample */
   memset(sample, 0, sizeof sample);
   memset(total, 0, (size_t)n * sizeof *total);
@@ -195,31 +195,37 @@ static void unit_means(void *context, int64_t begin, int64_t end) {
 
 /* ----------------------------------------------------------------------------------------------------------- dx --- */
 
-/* A norma_column_write. */
-static void write_rows(const void *context, int64_t plane, int64_t outer, int64_t first, int64_t rows, int64_t column,
-                       int64_t n) {
-  const pass *p = context;
-  float q_hi[NORMA_TILE], q_lo[NORMA_TILE], q_xhat[NORMA_TILE];
-  norma_pair means[NORMA_TILE];
-  int64_t units[NORMA_TILE];
+/* What dx of a tile of columns is made of. */
+typedef struct tile_slopes {
+  float q_hi[NORMA_WRITTEN], q_lo[NORMA_WRITTEN], q_xhat[NORMA_WRITTEN];
+  norma_pair means[NORMA_WRITTEN];
   column_z z;
+} tile_slopes;
+
+static void make_slopes(const pass *p, int64_t plane, int64_t column, int64_t n, tile_slopes *t) {
+  int64_t units[NORMA_WRITTEN];
   norma_column_units(&p->plan, plane, column, n, units);
   for (int64_t c = 0; c < n; c++) {
-    z.unit[c] = p->saved[units[c]];
-    if (p->means) means[c] = p->means[units[c]];
-    norma_coefs_set(&z.unit[c], &z.hi[c], &z.lo[c], &z.rstd[c]);
-    norma_dx_means_set(&z.unit[c], z.rstd[c], p->means ? &means[c] : NULL, &q_hi[c], &q_lo[c], &q_xhat[c]);
+    norma_saved *unit = &t->z.unit[c];
+    *unit = p->saved[units[c]];
+    if (p->means) t->means[c] = p->means[units[c]];
+    norma_coefs_set(unit, &t->z.hi[c], &t->z.lo[c], &t->z.rstd[c]);
+    norma_dx_means_set(unit, t->z.rstd[c], p->means ? &t->means[c] : NULL, &t->q_hi[c], &t->q_lo[c], &t->q_xhat[c]);
   }
+}
+
+static void write_rows(const pass *p, tile_slopes *t, const norma_column_chunk *k, int64_t column, int64_t n) {
+  int64_t plane = k->plane, outer = k->outer, first = k->row;
   norma_slopes s = {.unit_step = 1};
-  s.dx = (norma_dx){z.hi, z.lo, z.rstd, q_hi, q_lo, q_xhat, z.unit, p->means ? means : NULL};
+  s.dx = (norma_dx){t->z.hi, t->z.lo, t->z.rstd, t->q_hi, t->q_lo, t->q_xhat, t->z.unit, p->means ? t->means : NULL};
   s.weight = (const float *)norma_column_at(&p->weight, plane, outer, first, column);
   s.weight_step = p->weight.column_stride;
   s.weight_row = p->weight.row_stride;
   s.weight_offset = p->plan.call->weight_offset;
-  if (!p->keeps) s.z = set_z(p, plane, outer, first, column, &z);
+  if (!p->keeps) s.z = set_z(p, plane, outer, first, column, &t->z);
   s.dsum = norma_column_at(&p->dsum, plane, outer, first, column), s.dsum_row = p->dsum.row_stride;
   s.dafter = norma_column_at(&p->dafter, plane, outer, first, column), s.dafter_row = p->dafter.row_stride;
-  norma_rows r = {.rows = rows, .n = n, .x_stride = p->x.row_stride, .dy_stride = p->dy.row_stride};
+  norma_rows r = {.rows = k->rows, .n = n, .x_stride = p->x.row_stride, .dy_stride = p->dy.row_stride};
   r.y_stride = p->dx.row_stride;
   r.x = norma_column_at(&p->x, plane, outer, first, column);
   r.dy = norma_column_at(&p->dy, plane, outer, first, column);
@@ -229,6 +235,19 @@ static void write_rows(const void *context, int64_t plane, int64_t outer, int64_
   if (p->by_plane && !p->keeps) r.dy_ahead = norma_column_ahead(&p->plan, &p->dy, plane);
   if (!p->by_plane) r.dy_ahead = norma_column_soon(p->keeps ? &p->dx : &p->dy, n);
   p->plan.kernels->backward(p->plan.call->type, &s, &r, p->stream, NULL);
+}
+
+/* A norma_column_write. */
+static void write_chunks(const void *context, const norma_column_chunks *chunks, int64_t column, int64_t n) {
+  const pass *p = context;
+  tile_slopes slopes;
+  int64_t made = -1;
+  for (int64_t i = chunks->begin; i < chunks->end; i++) {
+    norma_column_chunk chunk = norma_column_chunk_at(chunks, i);
+    if (chunk.plane != made) make_slopes(p, chunk.plane, column, n, &slopes);
+    made = chunk.plane;
+    write_rows(p, &slopes, &chunk, column, n);
+  }
 }
 
 /* ----------------------------------------------------------------------------------------------- the whole pass --- */
@@ -339,7 +358,7 @@ static void backward_planes(void *context, int64_t begin, int64_t end) {
     sum_items(context, plane * items, (plane + 1) * items);
     join_pieces(context, plane * plan->width, (plane + 1) * plan->width);
     unit_means(context, plane * units, (plane + 1) * units);
-    norma_column_write_plane(plan, write_rows, p, plane);
+    norma_column_write_plane(plan, write_chunks, p, plane);
   }
   if (p->stream) plan->kernels->fence();
 }
@@ -385,6 +404,6 @@ bool norma_column_backward(const norma_call *call, const norma_saved *saved, nor
   if (through)
     norma_parallel(call->threads, norma_layer_units(call->layer), 64,
                    norma_run_count(call->layer) * (int64_t)sizeof(norma_partial_sums), unit_means, &p);
-  norma_column_write_all(&p.plan, write_rows, &p, p.stream, norma_pass_bytes(call, 3));
+  norma_column_write_all(&p.plan, write_chunks, &p, p.stream, norma_pass_bytes(call, 3));
   return true;
 }

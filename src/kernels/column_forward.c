@@ -82,34 +82,59 @@ static void measure_piece(const pass *p, int64_t plane, int64_t outer, int64_t p
 
 /* ------------------------------------------------------------------------------------------------------ writing --- */
 
-/* A norma_column_write. */
-static void write_rows(const void *context, int64_t plane, int64_t outer, int64_t first, int64_t rows, int64_t column,
-                       int64_t n) {
-  const pass *p = context;
-  const norma_call *call = p->plan.call;
-  float hi[NORMA_TILE], lo[NORMA_TILE], rstd[NORMA_TILE];
-  norma_saved saved[NORMA_TILE];
-  int64_t units[NORMA_TILE];
+/* The coefficients of a tile of columns. */
+typedef struct tile_coefs {
+  float hi[NORMA_WRITTEN], lo[NORMA_WRITTEN], rstd[NORMA_WRITTEN];
+  norma_saved saved[NORMA_WRITTEN];
+} tile_coefs;
+
+static void make_coefs(const pass *p, int64_t plane, int64_t column, int64_t n, tile_coefs *t) {
+  int64_t units[NORMA_WRITTEN];
   norma_column_units(&p->plan, plane, column, n, units);
   for (int64_t c = 0; c < n; c++) {
-    saved[c] = p->saved[units[c]];
-    norma_coefs_set(&saved[c], &hi[c], &lo[c], &rstd[c]);
+    t->saved[c] = p->saved[units[c]];
+    norma_coefs_set(&t->saved[c], &t->hi[c], &t->lo[c], &t->rstd[c]);
   }
-  norma_coefs coefs = norma_coefs_make(call, hi, lo, rstd, saved);
+}
+
+static void write_rows(const pass *p, const tile_coefs *t, const norma_column_chunk *k, int64_t column, int64_t n) {
+  const norma_call *call = p->plan.call;
+  norma_coefs coefs = norma_coefs_make(call, t->hi, t->lo, t->rstd, t->saved);
   coefs.unit_step = 1;
-  coefs.weight = (const float *)norma_column_at(&p->weight, plane, outer, first, column);
-  coefs.bias = (const float *)norma_column_at(&p->bias, plane, outer, first, column);
+  coefs.weight = (const float *)norma_column_at(&p->weight, k->plane, k->outer, k->row, column);
+  coefs.bias = (const float *)norma_column_at(&p->bias, k->plane, k->outer, k->row, column);
   coefs.weight_step = p->weight.column_stride;
   coefs.bias_step = p->bias.column_stride;
   coefs.weight_row = p->weight.row_stride;
   coefs.bias_row = p->bias.row_stride;
-  coefs.after = norma_column_at(&p->after, plane, outer, first, column);
+  coefs.after = norma_column_at(&p->after, k->plane, k->outer, k->row, column);
   coefs.after_row = p->after.row_stride;
-  norma_rows r = {.rows = rows, .n = n, .x_stride = p->x.row_stride, .y_stride = p->y.row_stride};
-  r.x = norma_column_at(&p->x, plane, outer, first, column);
-  r.y = norma_column_at(&p->y, plane, outer, first, column);
-  r.x_ahead = p->by_plane ? norma_column_ahead(&p->plan, &p->x, plane) : norma_column_soon(&p->x, n);
+  norma_rows r = {.rows = k->rows, .n = n, .x_stride = p->x.row_stride, .y_stride = p->y.row_stride};
+  r.x = norma_column_at(&p->x, k->plane, k->outer, k->row, column);
+  r.y = norma_column_at(&p->y, k->plane, k->outer, k->row, column);
+  r.x_ahead = p->by_plane ? norma_column_ahead(&p->plan, &p->x, k->plane) : norma_column_soon(&p->x, n);
   p->plan.kernels->forward(call->type, &coefs, &r, p->stream, NULL);
+}
+
+/* A norma_column_write. */
+static void write_chunks(const void *context, const norma_column_chunks *chunks, int64_t column, int64_t n) {
+  const pass *p = context;
+  tile_coefs coefs;
+  int64_t made = -1;
+  for (int64_t i = chunks->begin; i < chunks->end; i++) {
+    norma_column_chunk chunk = norma_column_chunk_at(chunks, i);
+    if (chunk.plane != made) make_coefs(p, chunk.plane, column, n, &coefs);
+    made = chunk.plane;
+    write_rows(p, &coefs, &chunk, column, n);
+  }
+}
+
+/* A whole plane of them. */
+static void write_tile(const pass *p, int64_t plane, int64_t column, int64_t n) {
+  tile_coefs coefs;
+  norma_column_chunk all = {plane, 0, 0, p->plan.rows};
+  make_coefs(p, plane, column, n, &coefs);
+  write_rows(p, &coefs, &all, column, n);
 }
 
 /* ---------------------------------------------------------------------------------------------- tile after tile --- */
@@ -131,7 +156,7 @@ static void pass_tiles(void *context, int64_t begin, int64_t end) {
       norma_moments unit = norma_with_count(&run[c], middle * p->plan.rows);
       norma_finish_unit(&p->outputs, norma_column_unit(&p->plan, plane, first + c), &unit);
     }
-    if (p->y.data) write_rows(p, plane, 0, 0, p->plan.rows, first, n);
+    if (p->y.data) write_tile(p, plane, first, n);
   }
   if (p->stream) p->plan.kernels->fence();
 }
@@ -251,6 +276,6 @@ bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_mome
     norma_parallel(call->threads, norma_layer_units(call->layer), 64,
                    items * plan->width * (int64_t)sizeof(norma_run_moments), merge_units, &p);
   }
-  if (call->y.data) norma_column_write_all(plan, write_rows, &p, p.stream, bytes);
+  if (call->y.data) norma_column_write_all(plan, write_chunks, &p, p.stream, bytes);
   return true;
 }

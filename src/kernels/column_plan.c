@@ -105,45 +105,51 @@ int64_t norma_column_piece(const norma_column_plan *p, int64_t others, int64_t w
 
 /* ------------------------------------------------------------------------------------------------ row after row --- */
 
-/* Bytes of a chunk of rows: enough to amortize the coefficients that are made for each. */
-enum { CHUNK_BYTES = 1 << 19 };
+/* Bytes of a chunk of rows, and chunks of a piece of work: enough to amortize the coefficients that are made for each
+ * tile of columns, few enough to balance. */
+enum { CHUNK_BYTES = 1 << 19, MOST_CHUNKS = 8 };
 
 typedef struct writing {
-  const norma_column_plan *plan;
+  norma_column_chunks chunks;
   norma_column_write *write;
   const void *pass;
-  int64_t rows, chunks; /* rows of a chunk, chunks of a run */
   bool stream;
 } writing;
 
+norma_column_chunk norma_column_chunk_at(const norma_column_chunks *w, int64_t i) {
+  int64_t row = i % w->per_run * w->rows, at = i / w->per_run;
+  return (norma_column_chunk){at / w->plan->outer_count, at % w->plan->outer_count, row,
+                              norma_smaller(w->plan->rows - row, w->rows)};
+}
+
 static void write_chunks(void *context, int64_t begin, int64_t end) {
   const writing *w = context;
-  const norma_column_plan *p = w->plan;
-  for (int64_t i = begin; i < end; i++) {
-    int64_t row = i % w->chunks * w->rows, at = i / w->chunks, rows = norma_smaller(p->rows - row, w->rows);
-    for (int64_t c = 0; c < p->width; c += NORMA_TILE)
-      w->write(w->pass, at / p->outer_count, at % p->outer_count, row, rows, c,
-               norma_smaller(p->width - c, NORMA_TILE));
-  }
+  const norma_column_plan *p = w->chunks.plan;
+  norma_column_chunks some = w->chunks;
+  some.begin = begin, some.end = end;
+  for (int64_t c = 0; c < p->width; c += NORMA_WRITTEN)
+    w->write(w->pass, &some, c, norma_smaller(p->width - c, NORMA_WRITTEN));
   if (w->stream) p->kernels->fence();
 }
 
 static writing writing_make(const norma_column_plan *p, norma_column_write *write, const void *pass) {
-  writing w = {.plan = p, .write = write, .pass = pass};
-  w.rows = CHUNK_BYTES / (p->width * (int64_t)norma_type_size(p->call->type)) + 1;
-  w.chunks = (p->rows + w.rows - 1) / w.rows;
+  writing w = {.chunks.plan = p, .write = write, .pass = pass};
+  w.chunks.rows = CHUNK_BYTES / (p->width * (int64_t)norma_type_size(p->call->type)) + 1;
+  w.chunks.per_run = (p->rows + w.chunks.rows - 1) / w.chunks.rows;
   return w;
 }
 
 void norma_column_write_all(const norma_column_plan *p, norma_column_write *write, const void *pass, bool stream,
                             int64_t bytes) {
   writing w = writing_make(p, write, pass);
+  int64_t chunks = p->plane_count * p->outer_count * w.chunks.per_run;
+  int64_t share = chunks / (4 * (int64_t)norma_threads_or(p->call->threads, 8));
   w.stream = stream;
-  norma_parallel(p->call->threads, p->plane_count * p->outer_count * w.chunks, 1, bytes, write_chunks, &w);
+  norma_parallel(p->call->threads, chunks, norma_smaller(share, MOST_CHUNKS), bytes, write_chunks, &w);
 }
 
 void norma_column_write_plane(const norma_column_plan *p, norma_column_write *write, const void *pass, int64_t plane) {
   writing w = writing_make(p, write, pass);
-  int64_t items = p->outer_count * w.chunks;
-  write_chunks(&w, plane * items, (plane + 1) * items);
+  int64_t chunks = p->outer_count * w.chunks.per_run;
+  write_chunks(&w, plane * chunks, (plane + 1) * chunks);
 }

@@ -37,13 +37,26 @@ char *norma_column_at(const norma_column_view *view, int64_t plane, int64_t oute
 int64_t norma_column_unit(const norma_column_plan *p, int64_t plane, int64_t column);
 void norma_column_units(const norma_column_plan *p, int64_t plane, int64_t column, int64_t n, int64_t *units);
 
-/* The most columns whose coefficients are made at once, on the stack. */
-enum { NORMA_TILE = 512 };
+/* The most columns that are measured at once, and the most whose coefficients are made at once, on the stack: the
+ * longer the pieces of rows that are written, the faster, as long as those stay in the first-level cache. */
+enum { NORMA_TILE = 512, NORMA_WRITTEN = 1024 };
 
-/* Writes the results of rows row .. row + rows - 1 of columns column .. column + n - 1, n <= NORMA_TILE. */
-typedef void norma_column_write(const void *pass, int64_t plane, int64_t outer, int64_t row, int64_t rows,
-                                int64_t column, int64_t n);
-/* All of them by threads, row after row; bytes as in norma_parallel. */
+/* Rows row .. row + rows - 1 of a run. */
+typedef struct norma_column_chunk {
+  int64_t plane, outer, row, rows;
+} norma_column_chunk;
+
+/* Chunks begin .. end - 1 of those that an array is divided into, planes outermost. */
+typedef struct norma_column_chunks {
+  const norma_column_plan *plan;
+  int64_t rows, per_run; /* of a chunk, chunks */
+  int64_t begin, end;
+} norma_column_chunks;
+norma_column_chunk norma_column_chunk_at(const norma_column_chunks *chunks, int64_t i);
+
+/* Writes the results of all these chunks in columns column .. column + n - 1, n <= NORMA_WRITTEN. */
+typedef void norma_column_write(const void *pass, const norma_column_chunks *chunks, int64_t column, int64_t n);
+/* All of them by threads; bytes as in norma_parallel. */
 void norma_column_write_all(const norma_column_plan *p, norma_column_write *write, const void *pass, bool stream,
                             int64_t bytes);
 

@@ -74,6 +74,12 @@ static inline int64_t norma_walk_offset(const norma_walk *walk, int64_t position
   if (walk->count > 1) return norma_walk_locate(walk, position);
   return walk->count == 1 ? position * walk->stride[0] : 0; /* each short run asks several times */
 }
+/* Whether not all positions are one element. */
+static inline bool norma_walk_moves(const norma_walk *walk) {
+  for (int i = 0; i < walk->count; i++)
+    if (walk->stride[i]) return true;
+  return false;
+}
 /* Positions first .. first + n - 1, shifted by `offset` elements, to or from n doubles. */
 void norma_walk_gather(const norma_walk *walk, int64_t offset, int64_t first, int64_t n, double *to);
 void norma_walk_scatter(const norma_walk *walk, int64_t offset, int64_t first, int64_t n, const double *from);
