@@ -276,6 +276,6 @@ bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_mome
     norma_parallel(call->threads, norma_layer_units(call->layer), 64,
                    items * plan->width * (int64_t)sizeof(norma_run_moments), merge_units, &p);
   }
-  if (call->y.data) norma_column_write_all(plan, write_chunks, &p, p.stream, bytes);
+  if (call->y.data) norma_column_write_all(plan, write_chunks, &p, p.stream, false, bytes);
   return true;
 }

@@ -140,8 +140,9 @@ static writing writing_make(const norma_column_plan *p, norma_column_write *writ
 }
 
 void norma_column_write_all(const norma_column_plan *p, norma_column_write *write, const void *pass, bool stream,
-                            int64_t bytes) {
+                            bool whole, int64_t bytes) {
   writing w = writing_make(p, write, pass);
+  if (whole) w.chunks.rows = p->rows, w.chunks.per_run = 1;
   int64_t chunks = p->plane_count * p->outer_count * w.chunks.per_run;
   int64_t share = chunks / (4 * (int64_t)norma_threads_or(p->call->threads, 8));
   w.stream = stream;

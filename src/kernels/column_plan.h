@@ -56,9 +56,9 @@ norma_column_chunk norma_column_chunk_at(const norma_column_chunks *chunks, int6
 
 /* Writes the results of all these chunks in columns column .. column + n - 1, n <= NORMA_WRITTEN. */
 typedef void norma_column_write(const void *pass, const norma_column_chunks *chunks, int64_t column, int64_t n);
-/* All of them by threads; bytes as in norma_parallel. */
+/* All of them by threads; bytes as in norma_parallel. whole: a chunk is a run. */
 void norma_column_write_all(const norma_column_plan *p, norma_column_write *write, const void *pass, bool stream,
-                            int64_t bytes);
+                            bool whole, int64_t bytes);
 
 /* Those of one plane, by the calling thread; the fence is the caller's. */
 void norma_column_write_plane(const norma_column_plan *p, norma_column_write *write, const void *pass, int64_t plane);
