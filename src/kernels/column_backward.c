@@ -107,7 +107,9 @@ bool norma_column_backward(const norma_call *call, const norma_saved *saved, nor
       !norma_column_view_make(&p.plan, &call->bias, &p.bias))
     return false;
   if ((p.weight.column_stride | p.bias.column_stride) & ~(int64_t)1) return false;
-  if (!norma_column_is_dense(&p.dx) || !norma_column_is_dense(&p.after) || !norma_column_is_dense(&p.dsum) || !norma_column_is_dense(&p.dafter)) return false;
+  const norma_column_view *const elements[] = {&p.dx, &p.after, &p.dsum, &p.dafter};
+  for (int i = 0; i < 4; i++)
+    if (!norma_column_is_dense(elements[i])) return false;
   if (p.varies && p.weight.column_stride != 0) return false;
   p.keeps = norma_keeps_dz(call);
   p.stream = call->dx.data && norma_streams(call) && !p.keeps;

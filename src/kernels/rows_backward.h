@@ -379,42 +379,4 @@ NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool uni
   if (c->dafter) sink_close(&dafter);
 }
 
-/* Short rows of float32 of which nothing else is wanted, in the cache and not in place. */
-NORMA_INLINE void backward_short(const norma_slopes *c, bool given, bool weights, const norma_rows *rows) {
-  int64_t n = rows->n;
-  for (int64_t r = 0; r < rows->rows; r++) {
-    const float *x = (const float *)rows->x + r * rows->x_stride, *dy = (const float *)rows->dy + r * rows->dy_stride;
-    float *dx = (float *)rows->y + r * rows->y_stride;
-    const row_slopes row = slopes_of_row(c, r);
-    const shared_slopes shared = slopes_share(&row, (float)c->weight_offset, false);
-    wide bad = wide_set(0);
-    prefetch_row(x, rows->x_ahead, n);
-    prefetch_row(dy, rows->dy_ahead, n);
-    for (int64_t i = 0; i < n; i += NORMA_QUARTER) {
-      int64_t at = short_quarter(i, n);
-      bad = backward_quarter(&row, &shared, given, false, weights, at, x + at, dy + at, NULL, dx + at, bad);
-    }
-    if (__builtin_expect(wide_is_bad(bad), 0)) backward_exact(c, r, 0, x, dy, NULL, dx, n);
-  }
-}
-
-NORMA_INLINE bool backward_is_short(norma_type type, const norma_slopes *c, const norma_rows *rows, bool stream) {
-  return is_short(type, rows, c->unit_step, stream) && rows->dy != rows->y && !c->z && !c->dsum && !c->dafter;
-}
-
-static NORMA_TARGET void row_backward(norma_type type, const norma_slopes *c, const norma_rows *rows, bool stream,
-                                      norma_ahead *ahead) {
-  bool units = c->unit_step, weights = c->weight && c->weight_step;
-  if (backward_is_short(type, c, rows, stream)) {
-    if (weights) backward_short(c, false, true, rows);
-    else if (c->dx.means) backward_short(c, false, false, rows);
-    else backward_short(c, true, false, rows);
-    return;
-  }
-  if (units && weights) backward_rows(type, c, true, true, rows, stream, NULL);
-  else if (units) backward_rows(type, c, true, false, rows, stream, NULL);
-  else if (weights) backward_rows(type, c, false, true, rows, stream, ahead);
-  else backward_rows(type, c, false, false, rows, stream, ahead);
-}
-
 #endif

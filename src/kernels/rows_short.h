@@ -1,0 +1,103 @@
+/* Template: short rows, of a few vectors each, for which the loops of rows.h cost more than what is computed; and the
+ * choice between the two. */
+#ifndef NORMA_ROWS_SHORT_H
+#define NORMA_ROWS_SHORT_H
+
+#include "rows_backward.h"
+
+/* Whether rows are a batch of short ones, of whole quarters and perhaps some once more. */
+NORMA_INLINE bool is_short(norma_type type, const norma_rows *rows, int64_t unit_step, bool stream) {
+  return type == NORMA_F32 && !stream && unit_step == 0 && rows->rows > 1 && rows->n >= NORMA_QUARTER;
+}
+
+/* Where the quarter from element i on begins: the last one overlaps the one before it, for an element stands alone. */
+NORMA_INLINE int64_t short_quarter(int64_t i, int64_t n) {
+  return i + NORMA_QUARTER <= n ? i : n - NORMA_QUARTER;
+}
+
+NORMA_INLINE void prefetch_row(const float *x, int64_t ahead, int64_t n) {
+  uintptr_t at = (uintptr_t)x + (uintptr_t)ahead * sizeof *x; /* may be past the end */
+  for (int64_t i = 0; i < n && ahead; i += 16) __builtin_prefetch((const float *)at + i);
+}
+
+/* Short rows of float32 of which nothing else is wanted, in the cache and not in place: where a row has a few vectors,
+ * the other loops cost more than they do. */
+NORMA_INLINE void forward_short(const norma_coefs *c, bool weights, bool biases, const norma_rows *rows) {
+  int64_t n = rows->n;
+  for (int64_t r = 0; r < rows->rows; r++) {
+    const float *x = (const float *)rows->x + r * rows->x_stride;
+    float *y = (float *)rows->y + r * rows->y_stride;
+    const row_coefs row = coefs_of_row(c, r);
+    const shared_coefs shared = coefs_share(&row, c->weight_offset, false);
+    wide bad = wide_set(0);
+    prefetch_row(x, rows->x_ahead, n);
+    for (int64_t i = 0; i < n; i += NORMA_QUARTER) {
+      int64_t at = short_quarter(i, n);
+      bad = forward_quarter(&row, &shared, false, weights, biases, at, x + at, y + at, bad);
+    }
+    if (__builtin_expect(wide_is_bad(bad), 0)) forward_exact(c, r, 0, x, NULL, y, n);
+  }
+}
+
+NORMA_INLINE bool forward_is_short(norma_type type, const norma_coefs *c, const norma_rows *rows, bool stream) {
+  bool only_biases = c->bias && c->bias_step && !(c->weight && c->weight_step);
+  return is_short(type, rows, c->unit_step, stream) && rows->x != rows->y && !c->after && !c->activation &&
+         !only_biases;
+}
+
+static NORMA_TARGET void row_forward(norma_type type, const norma_coefs *c, const norma_rows *rows, bool stream,
+                                     norma_ahead *ahead) {
+  bool weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
+  if (forward_is_short(type, c, rows, stream)) {
+    if (weights && biases) forward_short(c, true, true, rows);
+    else if (weights) forward_short(c, true, false, rows);
+    else forward_short(c, false, false, rows);
+    return;
+  }
+  if (type == NORMA_F32 && c->unit_step) forward_params(NORMA_F32, c, true, rows, stream, NULL);
+  else if (type == NORMA_F32) forward_params(NORMA_F32, c, false, rows, stream, ahead);
+  else if (c->unit_step) forward_params(type, c, true, rows, stream, NULL);
+  else forward_params(type, c, false, rows, stream, ahead);
+}
+
+/* Short rows of float32 of which nothing else is wanted, in the cache and not in place. */
+NORMA_INLINE void backward_short(const norma_slopes *c, bool given, bool weights, const norma_rows *rows) {
+  int64_t n = rows->n;
+  for (int64_t r = 0; r < rows->rows; r++) {
+    const float *x = (const float *)rows->x + r * rows->x_stride, *dy = (const float *)rows->dy + r * rows->dy_stride;
+    float *dx = (float *)rows->y + r * rows->y_stride;
+    const row_slopes row = slopes_of_row(c, r);
+    const shared_slopes shared = slopes_share(&row, (float)c->weight_offset, false);
+    wide bad = wide_set(0);
+    prefetch_row(x, rows->x_ahead, n);
+    prefetch_row(dy, rows->dy_ahead, n);
+    for (int64_t i = 0; i < n; i += NORMA_QUARTER) {
+      int64_t at = short_quarter(i, n);
+      bad = backward_quarter(&row, &shared, given, false, weights, at, x + at, dy + at, NULL, dx + at, bad);
+    }
+    if (__builtin_expect(wide_is_bad(bad), 0)) backward_exact(c, r, 0, x, dy, NULL, dx, n);
+  }
+}
+
+NORMA_INLINE bool backward_is_short(norma_type type, const norma_slopes *c, const norma_rows *rows, bool stream) {
+  return is_short(type, rows, c->unit_step, stream) && rows->dy != rows->y && !c->z && !c->dsum && !c->dafter;
+}
+
+static NORMA_TARGET void row_backward(norma_type type, const norma_slopes *c, const norma_rows *rows, bool stream,
+                                      norma_ahead *ahead) {
+  bool units = c->unit_step, weights = c->weight && c->weight_step;
+  if (backward_is_short(type, c, rows, stream)) {
+    bool given = !c->dx.means;
+    if (given && weights) backward_short(c, true, true, rows);
+    else if (given) backward_short(c, true, false, rows);
+    else if (weights) backward_short(c, false, true, rows);
+    else backward_short(c, false, false, rows);
+    return;
+  }
+  if (units && weights) backward_rows(type, c, true, true, rows, stream, NULL);
+  else if (units) backward_rows(type, c, true, false, rows, stream, NULL);
+  else if (weights) backward_rows(type, c, false, true, rows, stream, ahead);
+  else backward_rows(type, c, false, false, rows, stream, ahead);
+}
+
+#endif
