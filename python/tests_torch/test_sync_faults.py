@@ -142,3 +142,26 @@ def test_inputs(shape: tuple[int, ...], text: str) -> None:
     for ns in (torch.nn, norma.torch):
         with pytest.raises(ValueError, match=text):
             ns.SyncBatchNorm(3)(torch.randn(shape))
+
+
+def tensors_still_held(rank: int, world: int) -> int:
+    """How many tensors of transfers somebody but Python holds after the layer's calls."""
+    transfers: list[torch.Tensor] = []
+    gather: Callable[..., Any] = torch.distributed.all_gather
+
+    def recording(received: list[torch.Tensor], mine: torch.Tensor, **options: Any) -> Any:
+        transfers.extend([mine, *received])
+        return gather(received, mine, **options)
+
+    torch.distributed.all_gather = recording
+    norm, held = layer(timeout=LIMIT), 0
+    for _ in range(200):
+        norm(torch.randn(2, 3, 5))
+        held += sum(tensor._use_count() > 1 for tensor in transfers)
+        transfers.clear()
+    return held
+
+
+def test_a_process_may_end_after_its_last_call(tmp_path: Path) -> None:
+    """A thread of the group that frees a tensor while the interpreter ends aborts the process."""
+    assert run(2, tmp_path / "ranks", tensors_still_held) == [0, 0]

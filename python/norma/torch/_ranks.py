@@ -4,6 +4,7 @@ rows."""
 from __future__ import annotations
 
 import struct
+import time
 import zlib
 from dataclasses import dataclass
 from datetime import timedelta
@@ -75,6 +76,15 @@ def _unpack(data: bytes) -> tuple[Header, int]:
     return Header(*[*numbers, eps, name.rstrip(b"\0").decode(errors="replace")]), checksum
 
 
+def _wait_until_let_go(tensors: list[Any], seconds: float = 0.2) -> None:
+    """The group's thread lets go of the tensors of a transfer a little after it has said that it is done. Should it be
+    the last to do so, it needs the interpreter to free them; and if that is about to end, it aborts the process
+    instead. So they are not dropped here before it has."""
+    end = time.monotonic() + seconds
+    while any(tensor._use_count() > 1 for tensor in tensors) and time.monotonic() < end:
+        time.sleep(0)
+
+
 class Ranks:
     """The ranks of a group, as one layer talks to them. `who` begins every message."""
 
@@ -114,6 +124,8 @@ class Ranks:
                 f"{limit} in the {_PASSES[header.backward]} pass: a rank is late, absent or has ended. The process "
                 f"group cannot be used any further ({str(error).splitlines()[0].split('. ')[0]})"
             ) from error
+        del work
+        _wait_until_let_go([mine, *received])
         return received
 
     def _name(self, rank: int) -> int:
