@@ -159,6 +159,7 @@ static void sum_runs(const pass *p, int64_t plane, int64_t column, int64_t n, co
 void norma_column_unit_means(void *context, int64_t begin, int64_t end) {
   const pass *p = context;
   int64_t per_plane = p->plan.width / p->plan.middle, n;
+  double elements = (double)norma_layer_unit_elements(p->plan.call->layer);
   for (int64_t u = begin; u < end; u += n) {
     int64_t plane = u / per_plane, first = u % per_plane * p->plan.middle;
     double pivot[NORMA_BLOCK_UNITS];
@@ -168,7 +169,7 @@ void norma_column_unit_means(void *context, int64_t begin, int64_t end) {
     sum_runs(p, plane, first, n, p->varies ? NULL : pivot, total);
     for (int64_t i = 0; i < n; i++) {
       int64_t unit = norma_column_unit(&p->plan, plane, first + i * p->plan.middle);
-      p->means[unit] = norma_unit_means(p->plan.call, pivot[i], &total[i]);
+      p->means[unit] = norma_unit_means(p->plan.call, elements, pivot[i], &total[i]);
     }
   }
 }

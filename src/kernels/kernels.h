@@ -165,6 +165,9 @@ typedef struct norma_unit_outputs {
 void norma_unit_outputs_init(norma_unit_outputs *outputs, const norma_call *call, norma_saved *saved,
                              norma_moments *moments);
 void norma_finish_unit(const norma_unit_outputs *outputs, int64_t unit, const norma_moments *m);
+/* The same of n <= NORMA_BLOCK units of `count` elements each. */
+void norma_finish_units(const norma_unit_outputs *outputs, int64_t unit, const norma_run_moments *m, int64_t count,
+                        int64_t n);
 /* The moments of column 0 of a reduction whose view 0 is the data, in the caller's float mode. */
 norma_moments norma_column_moments(const norma_reduction *reduction);
 

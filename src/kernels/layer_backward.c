@@ -133,28 +133,33 @@ static void fill_tile(const pass *p, int64_t run, int64_t row, tile *t) {
     t->in.x[r] = x + r * p->x.stride * p->x.size, t->in.dy[r] = dy + r * p->dy.stride * p->dy.size;
     if (p->keeps) t->in.dz[r] = (float *)row_at(p, &p->dx, run, row + r);
     t->in.mean[r] = saved[r].mean, t->in.mean_lo[r] = saved[r].mean_lo, t->in.rstd[r] = saved[r].rstd;
-    double x_first = norma_load_one(p->call->type, t->in.x[r], 0, 0);
-    double dy_first = norma_load_one(p->call->type, t->in.dy[r], 0, 0);
-    double after_first =
-        norma_load_one(p->call->type, after ? after + r * p->after.stride * p->after.size : NULL, 0, -0.0);
-    t->in.pivot[r] = norma_single_dz(p->call, &saved[r], x_first, dy_first, weight, bias, after_first) * gamma;
+    double dz = norma_load_one(p->call->type, t->in.dy[r], 0, 0);
+    if (p->call->activation) {
+      double x_first = norma_load_one(p->call->type, t->in.x[r], 0, 0);
+      double after_first =
+          norma_load_one(p->call->type, after ? after + r * p->after.stride * p->after.size : NULL, 0, -0.0);
+      dz = norma_single_dz(p->call, &saved[r], x_first, dz, weight, bias, after_first);
+    }
+    t->in.pivot[r] = dz * gamma;
   }
 }
 
 /* The sums of the tile: of its rows, and of this quarter of the columns. */
 static void sum_tile(const pass *p, tile *t, double *first, double *second) {
   norma_sum total[2 * NORMA_QUARTER];
-  for (int i = 0; i < 2 * t->rows; i++) total[i] = (norma_sum){0, 0};
   for (int64_t from = 0; from < p->shape.width; from += NORMA_STRETCH) {
     double sum[2 * NORMA_QUARTER];
     int64_t n = p->shape.width - from < NORMA_STRETCH ? p->shape.width - from : NORMA_STRETCH;
     p->kernels->tile_gradients(p->call->type, &t->in, t->rows, from, n, sum, first + from, second + from);
-    for (int i = 0; i < 2 * t->rows; i++) norma_sum_add(&total[i], (norma_sum){sum[i], 0});
+    for (int i = 0; i < 2 * t->rows; i++) {
+      if (from == 0) total[i] = (norma_sum){sum[i], 0};
+      else norma_sum_add(&total[i], (norma_sum){sum[i], 0});
+    }
   }
   for (int r = 0; r < t->rows; r++) {
     norma_partial_sums of_row = {total[2 * r], total[2 * r + 1]};
     if (isnan(t->in.rstd[r])) of_row.first.hi = of_row.second.hi = NAN;
-    t->means[r] = norma_unit_means(p->call, t->in.pivot[r], &of_row);
+    t->means[r] = norma_unit_means(p->call, (double)p->shape.width, t->in.pivot[r], &of_row);
   }
 }
 

@@ -15,6 +15,7 @@ typedef struct pass {
   bool varies; /* the weight changes along a run */
   bool keeps;  /* dz, in dx */
   norma_run_sums runs;
+  double elements; /* of a unit */
 } pass;
 
 /* What is known of a unit while its sums are taken. */
@@ -153,7 +154,7 @@ static void backward_block(const pass *b, int64_t first, int write, int measure)
     }
   }
   for (int i = 0; i < measure && !p->given; i++)
-    b->means[first + write + i] = norma_unit_means(p->call, units[i].pivot, &units[i].total);
+    b->means[first + write + i] = norma_unit_means(p->call, b->elements, units[i].pivot, &units[i].total);
 }
 
 /* --------------------------------------------------------------------------------------------------- short runs --- */
@@ -291,7 +292,7 @@ static void backward_batches(const pass *b, int64_t begin, int64_t end) {
     if (summed) sums_init(b, &t, &sums);
     if (!known) each_run(b, &t, &sums, NULL);
     for (int i = 0; i < t.count && !known; i++)
-      b->means[unit + i] = norma_unit_means(p->call, t.pivot[i], &t.total[i]);
+      b->means[unit + i] = norma_unit_means(p->call, b->elements, t.pivot[i], &t.total[i]);
     batch_slopes_init(b, &t, &slopes);
     slopes.dx = norma_dx_make(&b->saved[unit], p->given ? NULL : &b->means[unit], t.count, &block);
     if (b->keeps) slopes.z = NULL;
@@ -327,6 +328,7 @@ bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_
   b.means = means;
   b.varies = norma_weight_varies(call);
   b.runs.at = NULL;
+  b.elements = (double)norma_layer_unit_elements(call->layer);
   b.keeps = norma_keeps_dz(call);
   const norma_operand *const arrays[] = {&call->x,    &call->dy,     &call->dx,     &call->after,
                                          &call->dsum, &call->dafter, &call->weight, &call->bias};

@@ -150,10 +150,7 @@ static void measure_batch(const pass *f, batch *b) {
     }
     p->kernels->join_moments(total, o * elements, sample, 1, elements, b->count);
   }
-  for (int i = 0; i < b->count; i++) {
-    norma_moments unit = norma_with_count(&total[i], p->outer * elements);
-    norma_finish_unit(&f->outputs, b->first + i, &unit);
-  }
+  norma_finish_units(&f->outputs, b->first, total, p->outer * elements, b->count);
 }
 
 static void write_batch(const pass *f, batch *b) {

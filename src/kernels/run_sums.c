@@ -24,8 +24,7 @@ norma_pair norma_means_about(const norma_call *call, double pivot, norma_pair me
   return means;
 }
 
-norma_pair norma_unit_means(const norma_call *call, double pivot, const norma_partial_sums *total) {
-  double m = (double)norma_layer_unit_elements(call->layer);
+norma_pair norma_unit_means(const norma_call *call, double m, double pivot, const norma_partial_sums *total) {
   norma_pair means = {.q = (total->first.hi + total->first.lo) / m};
   means.q_xhat = (total->second.hi + total->second.lo) / (m - call->ddof);
   return norma_means_about(call, pivot, means);

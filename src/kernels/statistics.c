@@ -129,6 +129,29 @@ void norma_finish_unit(const norma_unit_outputs *outputs, int64_t unit, const no
   finish_scaled(outputs, unit, m, 1);
 }
 
+static void put_all(const norma_walk *to, int64_t unit, int64_t n, const double *values) {
+  if (to->data) norma_walk_scatter(to, 0, unit, n, values);
+}
+
+void norma_finish_units(const norma_unit_outputs *o, int64_t unit, const norma_run_moments *m, int64_t count,
+                        int64_t n) {
+  double mean[NORMA_BLOCK], var[NORMA_BLOCK], rstd[NORMA_BLOCK], by = (double)(count - o->call->ddof);
+  for (int64_t i = 0; i < n; i++) var[i] = (m[i].m2 + m[i].m2_lo) / by;
+  for (int64_t i = 0; i < n; i++) rstd[i] = reciprocal_std(var[i] + o->call->eps);
+  for (int64_t i = 0; i < n; i++) {
+    norma_saved s = {m[i].mean, m[i].mean_lo, rstd[i], 1};
+    bool finite = isfinite(s.mean) && isfinite(var[i]);
+    if (!finite) var[i] = s.mean = s.mean_lo = s.rstd = rstd[i] = NAN; /* as above */
+    mean[i] = s.mean + s.mean_lo;
+    if (o->saved) o->saved[unit + i] = s;
+    if (o->moments) o->moments[unit + i] = norma_with_count(&m[i], count);
+    if (o->moments && !finite) o->moments[unit + i] = (norma_moments){count, NAN, 0, NAN, 0};
+  }
+  put_all(&o->mean, unit, n, mean);
+  put_all(&o->var, unit, n, var);
+  put_all(&o->rstd, unit, n, rstd);
+}
+
 typedef struct job {
   const norma_call *call;
   norma_reduction reduction;

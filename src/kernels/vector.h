@@ -211,9 +211,9 @@ bool norma_weight_varies(const norma_call *call);
 static inline norma_sums norma_sums_of(int64_t count, double first, const norma_partial_sums *run) {
   return (norma_sums){count, first, run->first.hi, run->first.lo, run->second.hi, run->second.lo};
 }
-/* What dx needs of a unit, from the means of q - pivot and of q * xhat, or from their sums. */
+/* What dx needs of a unit, from the means of q - pivot and of q * xhat, or from their sums over m elements. */
 norma_pair norma_means_about(const norma_call *call, double pivot, norma_pair means);
-norma_pair norma_unit_means(const norma_call *call, double pivot, const norma_partial_sums *total);
+norma_pair norma_unit_means(const norma_call *call, double m, double pivot, const norma_partial_sums *total);
 
 /* The sums of all runs, for the parameters. */
 typedef struct norma_run_sums {
