@@ -101,12 +101,14 @@ static norma_status check_variances(const norma_call *call, norma_error *error) 
   norma_axes units = norma_reduction_make(call->layer, NORMA_UNITS).kept;
   norma_walk walk = norma_walk_make(call->layer, &units, &call->given_var);
   int64_t count = norma_layer_units(call->layer);
-  for (int64_t u = 0; u < count; u++) {
-    double var;
-    norma_walk_gather(&walk, 0, u, 1, &var);
-    if (var < 0)
-      return norma_fail(error, NORMA_BAD_ARGUMENT, "given_var[%lld] is %g, a variance must not be negative",
-                        (long long)u, var);
+  for (int64_t first = 0; first < count; first += NORMA_BLOCK) {
+    double var[NORMA_BLOCK];
+    int64_t n = count - first < NORMA_BLOCK ? count - first : NORMA_BLOCK;
+    norma_walk_gather(&walk, 0, first, n, var);
+    for (int64_t i = 0; i < n; i++)
+      if (var[i] < 0)
+        return norma_fail(error, NORMA_BAD_ARGUMENT, "given_var[%lld] is %g, a variance must not be negative",
+                          (long long)(first + i), var[i]);
   }
   return NORMA_OK;
 }

@@ -172,15 +172,16 @@ static void measure_units(void *context, int64_t begin, int64_t end) {
 
 /* n <= NORMA_BLOCK units; neither the walks nor the outputs are called for each. */
 static void take_block(const job *j, int64_t unit, int64_t n) {
-  double mean[NORMA_BLOCK] = {0}, var[NORMA_BLOCK];
+  double mean[NORMA_BLOCK] = {0}, var[NORMA_BLOCK], rstd[NORMA_BLOCK];
   const norma_unit_outputs *o = &j->outputs;
   bool told = o->mean.data || o->var.data || o->rstd.data;
   if (j->given_mean.data) norma_walk_gather(&j->given_mean, 0, unit, n, mean);
   norma_walk_gather(&j->given_var, 0, unit, n, var);
+  for (int64_t i = 0; i < n; i++) rstd[i] = reciprocal_std(var[i] + j->call->eps);
   for (int64_t i = 0; i < n; i++) {
     /* x - mean must not overflow where both are near the end of float64; a quarter of them cannot. */
     double scale = fabs(mean[i]) > 0x1p1000 ? 0.25 : 1;
-    norma_saved s = {mean[i] * scale, 0, reciprocal_std(var[i] + j->call->eps) / scale, scale};
+    norma_saved s = {mean[i] * scale, 0, scale == 1 ? rstd[i] : rstd[i] / scale, scale};
     if (told) put_outputs(o, unit + i, &s, var[i] * scale * scale);
     else if (o->saved) o->saved[unit + i] = s;
   }
