@@ -11,8 +11,7 @@ static norma_status check_statistics(const norma_forward_args *a, norma_error *e
     return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is NULL: given_mean and given_var come together",
                       a->given_mean ? "given_var" : "given_mean");
   if (a->given_var && (a->moments || a->sample_moments))
-    return norma_fail(error, NORMA_BAD_ARGUMENT,
-                      "%s is set, but with given statistics none are taken: NULL is right",
+    return norma_fail(error, NORMA_BAD_ARGUMENT, "%s is set, but with given statistics none are taken: NULL is right",
                       a->moments ? "moments" : "sample_moments");
   if (a->given_moments && (a->given_var || a->sample_moments))
     return norma_fail(error, NORMA_BAD_ARGUMENT, "given_moments and %s are both set: one of them is right",
@@ -100,10 +99,10 @@ static norma_status check_variances(const norma_call *call, norma_error *error) 
   if (!call->given_var.data) return NORMA_OK;
   norma_axes units = norma_reduction_make(call->layer, NORMA_UNITS).kept;
   norma_walk walk = norma_walk_make(call->layer, &units, &call->given_var);
-  int64_t count = norma_layer_units(call->layer);
-  for (int64_t first = 0; first < count; first += NORMA_BLOCK) {
+  int64_t count = norma_layer_units(call->layer), n;
+  for (int64_t first = 0; first < count; first += n) {
     double var[NORMA_BLOCK];
-    int64_t n = count - first < NORMA_BLOCK ? count - first : NORMA_BLOCK;
+    n = count - first < NORMA_BLOCK ? count - first : NORMA_BLOCK;
     norma_walk_gather(&walk, 0, first, n, var);
     for (int64_t i = 0; i < n; i++)
       if (var[i] < 0)
