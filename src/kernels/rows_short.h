@@ -1,5 +1,5 @@
 /* Template: short rows, of a few vectors each, for which the loops of rows.h cost more than what is computed; and the
- * choice between the two. */
+ * choice between the two. (The tiles of layer norm's backward pass, whose rows may be long, lose nothing here.) */
 #ifndef NORMA_ROWS_SHORT_H
 #define NORMA_ROWS_SHORT_H
 
