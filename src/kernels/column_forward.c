@@ -101,14 +101,7 @@ static void write_rows(const pass *p, const tile_coefs *t, const norma_column_ch
   const norma_call *call = p->plan.call;
   norma_coefs coefs = norma_coefs_make(call, t->hi, t->lo, t->rstd, t->saved);
   coefs.unit_step = 1;
-  coefs.weight = (const float *)norma_column_at(&p->weight, k->plane, k->outer, k->row, column);
-  coefs.bias = (const float *)norma_column_at(&p->bias, k->plane, k->outer, k->row, column);
-  coefs.weight_step = p->weight.column_stride;
-  coefs.bias_step = p->bias.column_stride;
-  coefs.weight_row = p->weight.row_stride;
-  coefs.bias_row = p->bias.row_stride;
-  coefs.after = norma_column_at(&p->after, k->plane, k->outer, k->row, column);
-  coefs.after_row = p->after.row_stride;
+  norma_column_params_at(&coefs, &p->weight, &p->bias, &p->after, k, column);
   norma_rows r = {.rows = k->rows, .n = n, .x_stride = p->x.row_stride, .y_stride = p->y.row_stride};
   r.x = norma_column_at(&p->x, k->plane, k->outer, k->row, column);
   r.y = norma_column_at(&p->y, k->plane, k->outer, k->row, column);

@@ -83,6 +83,15 @@ char *norma_column_at(const norma_column_view *v, int64_t plane, int64_t outer, 
   return v->data + at * v->size;
 }
 
+void norma_column_params_at(norma_coefs *c, const norma_column_view *weight, const norma_column_view *bias,
+                            const norma_column_view *after, const norma_column_chunk *k, int64_t column) {
+  c->weight = (const float *)norma_column_at(weight, k->plane, k->outer, k->row, column);
+  c->bias = (const float *)norma_column_at(bias, k->plane, k->outer, k->row, column);
+  c->weight_step = weight->column_stride, c->bias_step = bias->column_stride;
+  c->weight_row = weight->row_stride, c->bias_row = bias->row_stride;
+  c->after = norma_column_at(after, k->plane, k->outer, k->row, column), c->after_row = after->row_stride;
+}
+
 int64_t norma_column_unit(const norma_column_plan *p, int64_t plane, int64_t column) {
   return norma_walk_offset(&p->unit_planes, plane) + norma_walk_offset(&p->unit_columns, column);
 }

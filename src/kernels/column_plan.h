@@ -75,6 +75,10 @@ static inline int64_t norma_column_soon(const norma_column_view *v, int64_t n) {
   return v->row_stride * (rows > 2 ? rows : 2);
 }
 
+/* Sets where weight, bias and after begin for these rows, from some column on, and the steps of all three. */
+void norma_column_params_at(norma_coefs *c, const norma_column_view *weight, const norma_column_view *bias,
+                            const norma_column_view *after, const norma_column_chunk *rows, int64_t column);
+
 /* Columns of a piece of work, at most `wide`: fewer where `others` pieces beside each other are too few for all
  * threads. */
 int64_t norma_column_piece(const norma_column_plan *p, int64_t others, int64_t wide);

@@ -33,14 +33,9 @@ static double pivot_of(const pass *p, int64_t plane, int64_t column) {
   return weight_at(p, plane, 0, 0, column) * first_of(p, plane, column);
 }
 
-const norma_coefs *norma_column_z(const pass *p, int64_t plane, int64_t outer, int64_t row, int64_t column,
-                                  norma_coefs *z) {
+const norma_coefs *norma_column_z(const pass *p, const norma_column_chunk *rows, int64_t column, norma_coefs *z) {
   if (!p->plan.call->activation) return NULL;
-  z->weight = (const float *)norma_column_at(&p->weight, plane, outer, row, column);
-  z->bias = (const float *)norma_column_at(&p->bias, plane, outer, row, column);
-  z->weight_step = p->weight.column_stride, z->bias_step = p->bias.column_stride;
-  z->weight_row = p->weight.row_stride, z->bias_row = p->bias.row_stride;
-  z->after = norma_column_at(&p->after, plane, outer, row, column), z->after_row = p->after.row_stride;
+  norma_column_params_at(z, &p->weight, &p->bias, &p->after, rows, column);
   return z;
 }
 
@@ -74,7 +69,7 @@ void norma_column_sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t
   if (p->varies) s.weight = (const float *)norma_column_at(&p->weight, plane, outer, row, first);
   for (int64_t i = 0; p->plan.call->activation && i < (p->by_row ? rows : n); i++)
     norma_coefs_set(&z_unit[i], &hi[i], &lo[i], &z_rstd[i]);
-  s.z = norma_column_z(p, plane, outer, row, first, &z);
+  s.z = norma_column_z(p, &(norma_column_chunk){plane, outer, row, rows}, first, &z);
   if (p->keeps) s.dz = (float *)norma_column_at(&p->dx, plane, outer, row, first), s.dz_row = p->dx.row_stride;
   s.weight_offset = p->plan.call->weight_offset;
   p->plan.kernels->column_gradients(p->plan.call->type, &s, p->by_row, norma_column_at(&p->x, plane, outer, row, first),

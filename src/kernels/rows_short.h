@@ -40,9 +40,7 @@ NORMA_INLINE void forward_short(const norma_coefs *c, bool weights, bool biases,
 }
 
 NORMA_INLINE bool forward_is_short(norma_type type, const norma_coefs *c, const norma_rows *rows, bool stream) {
-  bool only_biases = c->bias && c->bias_step && !(c->weight && c->weight_step);
-  return is_short(type, rows, c->unit_step, stream) && rows->x != rows->y && !c->after && !c->activation &&
-         !only_biases;
+  return is_short(type, rows, c->unit_step, stream) && rows->x != rows->y && !c->after && !c->activation;
 }
 
 static NORMA_TARGET void row_forward(norma_type type, const norma_coefs *c, const norma_rows *rows, bool stream,
@@ -51,6 +49,7 @@ static NORMA_TARGET void row_forward(norma_type type, const norma_coefs *c, cons
   if (forward_is_short(type, c, rows, stream)) {
     if (weights && biases) forward_short(c, true, true, rows);
     else if (weights) forward_short(c, true, false, rows);
+    else if (biases) forward_short(c, false, true, rows);
     else forward_short(c, false, false, rows);
     return;
   }

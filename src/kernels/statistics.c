@@ -112,17 +112,27 @@ static void put_outputs(const norma_unit_outputs *o, int64_t unit, const norma_s
   if (o->saved) o->saved[unit] = *s;
 }
 
-/* m are the moments of scale * x. */
-static void finish_scaled(const norma_unit_outputs *o, int64_t unit, const norma_moments *m, double scale) {
-  double var = variance(m, o->call->ddof);
-  norma_saved s = {m->mean, m->mean_lo, reciprocal_std(var + o->call->eps * scale * scale), scale};
-  bool finite = isfinite(m->mean) && isfinite(var);
-  if (!finite) var = s.mean = s.mean_lo = s.rstd = NAN; /* one NaN or Inf makes all of a unit NaN, in every layer */
-  put_outputs(o, unit, &s, var);
+/* From the moments of scale * x. One NaN or Inf makes all of a unit NaN, in every layer. */
+static norma_saved saved_of(const norma_call *call, const norma_moments *m, double scale, double *var) {
+  *var = variance(m, call->ddof);
+  norma_saved s = {m->mean, m->mean_lo, reciprocal_std(*var + call->eps * scale * scale), scale};
+  if (!isfinite(m->mean) || !isfinite(*var)) *var = s.mean = s.mean_lo = s.rstd = NAN;
+  return s;
+}
+
+static void put_moments(const norma_unit_outputs *o, int64_t unit, const norma_moments *m, const norma_saved *s) {
+  double scale = s->scale;
   if (!o->moments) return; /* before the divisions, which short runs feel */
-  o->moments[unit] = finite ? (norma_moments){m->count, m->mean / scale, m->mean_lo / scale, m->m2 / scale / scale,
-                                              m->m2_lo / scale / scale}
-                            : (norma_moments){m->count, NAN, 0, NAN, 0};
+  o->moments[unit] = isnan(s->mean) ? (norma_moments){m->count, NAN, 0, NAN, 0}
+                                    : (norma_moments){m->count, m->mean / scale, m->mean_lo / scale,
+                                                      m->m2 / scale / scale, m->m2_lo / scale / scale};
+}
+
+static void finish_scaled(const norma_unit_outputs *o, int64_t unit, const norma_moments *m, double scale) {
+  double var;
+  norma_saved s = saved_of(o->call, m, scale, &var);
+  put_outputs(o, unit, &s, var);
+  put_moments(o, unit, m, &s);
 }
 
 void norma_finish_unit(const norma_unit_outputs *outputs, int64_t unit, const norma_moments *m) {
@@ -135,17 +145,13 @@ static void put_all(const norma_walk *to, int64_t unit, int64_t n, const double 
 
 void norma_finish_units(const norma_unit_outputs *o, int64_t unit, const norma_run_moments *m, int64_t count,
                         int64_t n) {
-  double mean[NORMA_BLOCK], var[NORMA_BLOCK], rstd[NORMA_BLOCK], by = (double)(count - o->call->ddof);
-  for (int64_t i = 0; i < n; i++) var[i] = (m[i].m2 + m[i].m2_lo) / by;
-  for (int64_t i = 0; i < n; i++) rstd[i] = reciprocal_std(var[i] + o->call->eps);
+  double mean[NORMA_BLOCK], var[NORMA_BLOCK], rstd[NORMA_BLOCK];
   for (int64_t i = 0; i < n; i++) {
-    norma_saved s = {m[i].mean, m[i].mean_lo, rstd[i], 1};
-    bool finite = isfinite(s.mean) && isfinite(var[i]);
-    if (!finite) var[i] = s.mean = s.mean_lo = s.rstd = rstd[i] = NAN; /* as above */
-    mean[i] = s.mean + s.mean_lo;
+    norma_moments about = norma_with_count(&m[i], count);
+    norma_saved s = saved_of(o->call, &about, 1, &var[i]);
+    mean[i] = s.mean + s.mean_lo, rstd[i] = s.rstd;
     if (o->saved) o->saved[unit + i] = s;
-    if (o->moments) o->moments[unit + i] = norma_with_count(&m[i], count);
-    if (o->moments && !finite) o->moments[unit + i] = (norma_moments){count, NAN, 0, NAN, 0};
+    put_moments(o, unit + i, &about, &s);
   }
   put_all(&o->mean, unit, n, mean);
   put_all(&o->var, unit, n, var);
@@ -170,21 +176,21 @@ static void measure_units(void *context, int64_t begin, int64_t end) {
   }
 }
 
-/* n <= NORMA_BLOCK units; neither the walks nor the outputs are called for each. */
+/* n <= NORMA_BLOCK units; the walks are not called for each. */
 static void take_block(const job *j, int64_t unit, int64_t n) {
   double mean[NORMA_BLOCK] = {0}, var[NORMA_BLOCK], rstd[NORMA_BLOCK];
   const norma_unit_outputs *o = &j->outputs;
-  bool told = o->mean.data || o->var.data || o->rstd.data;
   if (j->given_mean.data) norma_walk_gather(&j->given_mean, 0, unit, n, mean);
   norma_walk_gather(&j->given_var, 0, unit, n, var);
   for (int64_t i = 0; i < n; i++) rstd[i] = reciprocal_std(var[i] + j->call->eps);
-  for (int64_t i = 0; i < n; i++) {
+  for (int64_t i = 0; i < n && o->saved; i++) {
     /* x - mean must not overflow where both are near the end of float64; a quarter of them cannot. */
     double scale = fabs(mean[i]) > 0x1p1000 ? 0.25 : 1;
-    norma_saved s = {mean[i] * scale, 0, scale == 1 ? rstd[i] : rstd[i] / scale, scale};
-    if (told) put_outputs(o, unit + i, &s, var[i] * scale * scale);
-    else if (o->saved) o->saved[unit + i] = s;
+    o->saved[unit + i] = (norma_saved){mean[i] * scale, 0, scale == 1 ? rstd[i] : rstd[i] / scale, scale};
   }
+  put_all(&o->mean, unit, n, mean);
+  put_all(&o->var, unit, n, var);
+  put_all(&o->rstd, unit, n, rstd);
 }
 
 static void take_given(void *context, int64_t begin, int64_t end) {
