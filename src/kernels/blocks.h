@@ -141,13 +141,16 @@ NORMA_INLINE void prefetch_group(norma_type type, const void *from, int64_t firs
 typedef struct sink {
   char *to;
   bool stream;
+  char *end;    /* of the row */
+  int64_t jump; /* from there to the next row, in bytes */
   size_t head;    /* bytes up to the first whole line, which other rows may share: stored as usual */
   size_t waiting; /* bytes at the start of `line` */
   NORMA_ALIGNED char line[5 * 64];
 } sink;
 
 NORMA_INLINE void sink_open(sink *s, void *to, bool stream) {
-  s->to = to;
+  s->to = s->end = to;
+  s->jump = 0;
   s->stream = stream;
   s->head = (64 - (uintptr_t)to % 64) % 64;
   s->waiting = 0;
@@ -194,6 +197,7 @@ NORMA_INLINE bool sink_is_direct(norma_type type, const sink *s, const float *x,
 enum { NORMA_STORE_AHEAD = 1024 };
 NORMA_INLINE void sink_ahead(const sink *s, int64_t bytes) {
   uintptr_t at = (uintptr_t)s->to + NORMA_STORE_AHEAD; /* may be past the end */
+  if (at >= (uintptr_t)s->end) at += (uintptr_t)s->jump;
   for (int64_t i = 0; i < bytes && !s->stream; i += 64) __builtin_prefetch((const char *)(at + (uintptr_t)i), 1);
 }
 

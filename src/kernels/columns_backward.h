@@ -61,10 +61,13 @@ NORMA_INLINE two_sums gradients_lane(const column_views *v, const norma_slopes *
     if (!takes_x) d = oct_sub(d, center);
     if (weights) {
       const float *weight = p->weight + (row + r * NORMA_LANES) * p->weight_row;
-      q = oct_mul(q, oct_set(*weight + (float)p->weight_offset));
-      d = oct_mul(oct_sub(d, mean_lo), rstd);
+      oct gamma = oct_set(*weight + (float)p->weight_offset);
+      d = oct_mul(q, oct_mul(oct_sub(d, mean_lo), rstd));
+      sums.first = oct_add(sums.first, oct_sub(oct_mul(q, gamma), pivot));
+      sums.second = oct_add(sums.second, oct_mul(d, gamma));
+      continue;
     }
-    sums.first = oct_add(sums.first, weights ? oct_sub(q, pivot) : q);
+    sums.first = oct_add(sums.first, q);
     sums.second = takes_x ? oct_exact_fma(q, d, sums.second) : oct_add(sums.second, oct_mul(q, d));
   }
   return sums;

@@ -91,16 +91,19 @@ static void sum_stretch(const column *c, const norma_reduction *r, const int64_t
     for (int64_t k = 0; c->by != 1 && k < count; k++) q[k] *= c->by;
     norma_affine unit = {.x = x, .mean = mean, .mean_lo = mean_lo, .rstd = rstd, .scale = scale};
     if (c->job->call->activation) times_slope(c->job, r, offset, first + i, count, unit, q);
-    if (at->weight >= 0 && !c->job->by_run) {
-      gather(r, at->weight, offset, first + i, count, weight);
-      for (int64_t k = 0; k < count; k++) q[k] *= norma_gamma(c->job->call, weight[k]);
-    }
     for (int64_t k = 0; k < count; k++) {
       double d = x[k] * scale[k] - (about_zero ? 0 : mean[k]);
       x[k] = q[k] * (c->job->finishes ? d : (d - mean_lo[k]) * rstd[k]);
-      /* a unit with a NaN poisons both gradients */
-      q[k] = rstd[k] == rstd[k] ? q[k] - pivot * c->by : rstd[k];
     }
+    if (at->weight >= 0 && !c->job->by_run) {
+      gather(r, at->weight, offset, first + i, count, weight);
+      for (int64_t k = 0; k < count; k++) {
+        double gamma = norma_gamma(c->job->call, weight[k]);
+        q[k] *= gamma, x[k] *= gamma;
+      }
+    }
+    for (int64_t k = 0; k < count; k++) /* a unit with a NaN poisons both gradients */
+      q[k] = rstd[k] == rstd[k] ? q[k] - pivot * c->by : rstd[k];
     norma_tree_add(&q_tree, q, count);
     norma_tree_add(&q_xhat_tree, x, count);
   }

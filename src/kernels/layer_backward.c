@@ -124,6 +124,7 @@ static void fill_tile(const pass *p, int64_t run, int64_t row, tile *t) {
   double bias = p->bias ? p->bias[0] : -0.0;
   t->in.z = NULL;
   t->in.keeps = p->keeps;
+  t->in.rms = p->call->layer->rms && !p->dbias.data;
   const char *after = row_at(p, &p->after, run, row);
   if (p->call->activation) set_z(p, saved, after, t);
   t->in.weight = p->weight;

@@ -274,8 +274,10 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, int64_t r, 
 /* Before row r of n elements, `stride` apart: rows without a gap are one stream. */
 NORMA_INLINE void sink_row(sink *out, norma_type type, void *to, int64_t stride, int64_t n, int64_t r, bool stream) {
   if (r > 0 && stride == n) return;
+  int64_t size = type == NORMA_F32 ? 4 : 2;
   if (r > 0) sink_close(out);
-  sink_open(out, (char *)to + r * stride * (type == NORMA_F32 ? 4 : 2), stream);
+  sink_open(out, (char *)to + r * stride * size, stream);
+  out->end = out->to + n * size, out->jump = (stride - n) * size;
 }
 
 NORMA_INLINE void forward_rows(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,

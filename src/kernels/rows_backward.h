@@ -76,7 +76,7 @@ NORMA_INLINE const float *load_dz(norma_type type, const norma_slopes *c, int64_
 
 /* What the sums of a row need beside x and dy. */
 typedef struct sum_slopes {
-  oct mean, mean_lo, rstd, pivot;
+  oct mean, mean_lo, rstd, minus_pivot;
   const float *weight; /* of the first element; NULL: none varies along the row */
   float weight_offset;
 } sum_slopes;
@@ -87,28 +87,31 @@ NORMA_INLINE void gradients_add(two_sums *lanes, const sum_slopes *c, bool weigh
                                 const float *dy, int i, int n) {
   NORMA_ALIGNED float room[8];
   oct q = n == 8 ? oct_floats(dy + i) : oct_few(dy + i, n), d = n == 8 ? oct_floats(x + i) : oct_few(x + i, n);
-  if (!takes_x) d = oct_sub(d, c->mean);
+  if (takes_x) {
+    lanes->first = oct_add(lanes->first, q);
+    lanes->second = oct_exact_fma(q, d, lanes->second);
+    return;
+  }
+  oct about_mean = oct_sub(d, c->mean), first = q, second;
   if (weights) {
     const float *weight = n == 8 ? c->weight + i : first_of_eight(c->weight + i, n, room);
-    q = oct_mul(q, oct_floats_plus(weight, c->weight_offset));
-    d = oct_mul(oct_sub(d, c->mean_lo), c->rstd);
-  }
-  oct first = weights ? oct_sub(q, c->pivot) : q;
-  lanes->first = oct_add(lanes->first, weights && n < 8 ? oct_first(first, n) : first);
-  if (takes_x) {
-    lanes->second = oct_exact_fma(q, d, lanes->second);
+    oct gamma = oct_floats_plus(weight, c->weight_offset);
+    first = oct_exact_fma(q, gamma, c->minus_pivot);
+    second = oct_mul(oct_mul(q, oct_mul(oct_sub(about_mean, c->mean_lo), c->rstd)), gamma);
   } else {
-    oct second = oct_mul(q, d);
-    lanes->second = oct_add(lanes->second, n == 8 ? second : oct_first(second, n));
+    second = oct_mul(q, about_mean);
   }
+  lanes->first = oct_add(lanes->first, weights && n < 8 ? oct_first(first, n) : first);
+  lanes->second = oct_add(lanes->second, n == 8 ? second : oct_first(second, n));
 }
 
 /* The lanes of a group from element `at` on, of which n <= 64 are there. */
 NORMA_INLINE two_sums gradients_of(const norma_slopes *c, int64_t r, bool weights, bool takes_x, int64_t at,
-                                   const float *x, const float *dy, int n, oct pivot) {
+                                   const float *x, const float *dy, int n, double pivot) {
   two_sums lanes = sums_of_nothing();
   int64_t unit = r * c->unit_row;
-  sum_slopes row = {.mean = oct_set(c->mean[unit]), .pivot = pivot, .weight_offset = (float)c->weight_offset};
+  sum_slopes row = {.mean = oct_set(c->mean[unit]), .minus_pivot = oct_set(-pivot)};
+  row.weight_offset = (float)c->weight_offset;
   row.mean_lo = oct_set(weights ? c->mean_lo[unit] : 0), row.rstd = oct_set(weights ? c->rstd[unit] : 1);
   row.weight = weights ? c->weight + r * c->weight_row + at : NULL;
   int i = 0;
@@ -124,9 +127,9 @@ NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, int64_
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP];
   const float *xs = n == NORMA_GROUP ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
   const float *dys = load_dz(type, c, r, xs, dy, at, n, dy_room, dz_room);
-  if (weights) sums_add(s, gradients_of(c, r, true, false, at, xs, dys, n, oct_set(pivot)));
-  else if (takes_x) sums_add(s, gradients_of(c, r, false, true, at, xs, dys, n, oct_set(0)));
-  else sums_add(s, gradients_of(c, r, false, false, at, xs, dys, n, oct_set(0)));
+  if (weights) sums_add(s, gradients_of(c, r, true, false, at, xs, dys, n, pivot));
+  else if (takes_x) sums_add(s, gradients_of(c, r, false, true, at, xs, dys, n, 0));
+  else sums_add(s, gradients_of(c, r, false, false, at, xs, dys, n, 0));
 }
 
 NORMA_INLINE void gradients_over(norma_type type, const norma_slopes *c, int64_t r, bool weights, bool takes_x,

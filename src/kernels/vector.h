@@ -79,6 +79,7 @@ typedef struct norma_tile {
   const norma_coefs *z;      /* of an activation: of the first row; NULL: none */
   float *dz[NORMA_QUARTER]; /* where dz is kept, if `keeps` */
   bool keeps;
+  bool rms;             /* the means are 0, and the first sums are not wanted */
   int64_t dy_ahead;     /* elements from a row of dy to one that is read soon; 0: none */
 } norma_tile;
 
@@ -120,8 +121,8 @@ typedef struct norma_kernels {
    * `stream`: past the caches. */
   void (*forward)(norma_type type, const norma_coefs *coefs, const norma_rows *rows, bool stream, norma_ahead *ahead);
   /* sum[0] = sum(dy), sum[1] = sum(dy * (x - mean)), which norma_finish_run makes a sum of dy * xhat; where the weight
-   * has step 1, of q = dy * weight: sum(q - pivot) and sum(q * xhat); with a step of units, and no weights, sum(dy) and
-   * sum(dy * xhat). `ahead` has one unit. */
+   * has step 1, sum(q - pivot) and sum((dy * xhat) * weight), q = dy * weight; with a step of units, and no weights,
+   * sum(dy) and sum(dy * xhat). `ahead` has one unit. */
   void (*gradients)(norma_type type, const norma_slopes *slopes, const void *x, const void *dy, int64_t n, double pivot,
                     double sum[2]);
   /* The same of rows; the slopes are those of the first. */
