@@ -14,12 +14,12 @@ NORMA_INLINE void widen_bf16(const uint16_t *from, float *to, int64_t n) {
   }
 }
 
+/* Of numbers and infinities, as all that narrow; NaN is seen to in store_group. */
 NORMA_INLINE void narrow_bf16(const float *from, uint16_t *to, int64_t n) {
   for (int64_t i = 0; i < n; i++) {
     uint32_t bits;
     memcpy(&bits, &from[i], sizeof bits);
-    uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    to[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+    to[i] = (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
   }
 }
 
@@ -28,23 +28,12 @@ NORMA_INLINE void widen_f16(const uint16_t *from, float *to) {
   for (int i = 0; i < NORMA_GROUP; i += 16)
     _mm512_storeu_ps(to + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(from + i))));
 }
-/* The NaNs of a group, which are rare, become the canonical one. */
-NORMA_INLINE void quiet_halves(const float *from, uint16_t *to, uint16_t quiet) {
-  __mmask16 bad = 0;
-  for (int i = 0; i < NORMA_GROUP; i += 16) {
-    __m512 v = _mm512_loadu_ps(from + i);
-    bad |= _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-  }
-  for (int i = 0; i < NORMA_GROUP && __builtin_expect(bad != 0, 0); i++)
-    if (from[i] != from[i]) to[i] = quiet;
-}
 NORMA_INLINE void narrow_f16(const float *from, uint16_t *to) {
   for (int i = 0; i < NORMA_GROUP; i += 16) {
     __m512 v = _mm512_loadu_ps(from + i);
     __m256i h = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     _mm256_storeu_si256((__m256i *)(to + i), h);
   }
-  quiet_halves(from, to, 0x7e00);
 }
 NORMA_INLINE void widen_bf16_group(const uint16_t *from, float *to) {
   for (int i = 0; i < NORMA_GROUP; i += 16) {
@@ -52,7 +41,7 @@ NORMA_INLINE void widen_bf16_group(const uint16_t *from, float *to) {
     _mm512_storeu_si512(to + i, _mm512_slli_epi32(bits, 16));
   }
 }
-/* Sixteen float32 numbers, none NaN, as bfloat16 in the low halves. */
+/* Sixteen float32 numbers as bfloat16 in the low halves. */
 NORMA_INLINE __m512i round_bf16(const float *from) {
   __m512i bits = _mm512_loadu_si512(from), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
   return _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
@@ -63,7 +52,6 @@ NORMA_INLINE void narrow_bf16_group(const float *from, uint16_t *to) {
     __m512i both = _mm512_packus_epi32(round_bf16(from + i), round_bf16(from + i + 16));
     _mm512_storeu_si512(to + i, _mm512_permutexvar_epi64(order, both));
   }
-  quiet_halves(from, to, 0x7fc0);
 }
 #elif defined(NORMA_ISA_AVX2)
 NORMA_INLINE void widen_f16(const uint16_t *from, float *to) {
@@ -71,11 +59,9 @@ NORMA_INLINE void widen_f16(const uint16_t *from, float *to) {
     _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
 }
 NORMA_INLINE void narrow_f16(const float *from, uint16_t *to) {
-  const __m128i quiet = _mm_set1_epi16(0x7e00), infinite = _mm_set1_epi16(0x7c00), magnitude = _mm_set1_epi16(0x7fff);
   for (int i = 0; i < NORMA_GROUP; i += 8) {
     __m128i h = _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m128i is_nan = _mm_cmpgt_epi16(_mm_and_si128(h, magnitude), infinite);
-    _mm_storeu_si128((__m128i *)(to + i), _mm_blendv_epi8(h, quiet, is_nan));
+    _mm_storeu_si128((__m128i *)(to + i), h);
   }
 }
 NORMA_INLINE void widen_bf16_group(const uint16_t *from, float *to) {
@@ -86,11 +72,9 @@ NORMA_INLINE void widen_bf16_group(const uint16_t *from, float *to) {
 }
 /* Eight float32 numbers as bfloat16, in the low halves. */
 NORMA_INLINE __m256i round_bf16(const float *from) {
-  __m256 v = _mm256_loadu_ps(from);
-  __m256i bits = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-  __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
-  __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
-  return _mm256_blendv_epi8(_mm256_srli_epi32(rounded, 16), _mm256_set1_epi32(0x7fc0), is_nan);
+  __m256i bits = _mm256_loadu_si256((const __m256i *)from);
+  __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  return _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
 }
 NORMA_INLINE void narrow_bf16_group(const float *from, uint16_t *to) {
   for (int i = 0; i < NORMA_GROUP; i += 16) {
@@ -201,8 +185,8 @@ NORMA_INLINE void sink_ahead(const sink *s, int64_t bytes) {
   for (int64_t i = 0; i < bytes && !s->stream; i += 64) __builtin_prefetch((const char *)(at + (uintptr_t)i), 1);
 }
 
-/* n <= 64 float32 results, rounded to the type. */
-NORMA_INLINE void store_group(norma_type type, sink *s, const float *values, int64_t n) {
+/* n <= 64 float32 results, rounded to the type. finite: none of them is NaN, which else becomes the canonical one. */
+NORMA_INLINE void store_group(norma_type type, sink *s, const float *values, int64_t n, bool finite) {
   NORMA_ALIGNED uint16_t halves[NORMA_GROUP];
   if (type == NORMA_F32) {
     if (n == NORMA_GROUP) sink_put(s, values, NORMA_GROUP * sizeof *values);
@@ -211,6 +195,8 @@ NORMA_INLINE void store_group(norma_type type, sink *s, const float *values, int
   }
   if (type == NORMA_BF16) narrow_bf16_group(values, halves);
   else narrow_f16(values, halves);
+  for (int i = 0; __builtin_expect(!finite, 0) && i < n; i++)
+    if (values[i] != values[i]) halves[i] = type == NORMA_BF16 ? 0x7fc0 : 0x7e00;
   if (n == NORMA_GROUP) sink_put(s, halves, sizeof halves);
   else sink_put(s, halves, (size_t)n * sizeof *halves);
 }

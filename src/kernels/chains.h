@@ -77,4 +77,17 @@ static NORMA_TARGET void join_moments(norma_run_moments *into, int64_t had, cons
   else merge_moments(into, (double)had, runs, step, share, n);
 }
 
+/* ------------------------------------------------------------------------------------------- views of the units --- */
+
+static NORMA_TARGET void unit_views(const norma_saved *saved, float *restrict hi, float *restrict lo,
+                                    float *restrict rstd, int64_t n) {
+  for (int64_t i = 0; i < n; i++) norma_coefs_set(&saved[i], &hi[i], &lo[i], &rstd[i]);
+}
+
+static NORMA_TARGET void means_views(const norma_saved *saved, const float *restrict rstd, const norma_pair *means,
+                                     float *restrict hi, float *restrict lo, float *restrict xhat, int64_t n) {
+  for (int64_t i = 0; i < n && !means; i++) norma_dx_means_set(&saved[i], rstd[i], NULL, &hi[i], &lo[i], &xhat[i]);
+  for (int64_t i = 0; i < n && means; i++) norma_dx_means_set(&saved[i], rstd[i], &means[i], &hi[i], &lo[i], &xhat[i]);
+}
+
 #endif

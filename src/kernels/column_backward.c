@@ -9,28 +9,24 @@ typedef norma_column_pass pass;
 typedef struct tile_slopes {
   float q_hi[NORMA_WRITTEN], q_lo[NORMA_WRITTEN], q_xhat[NORMA_WRITTEN];
   float hi[NORMA_WRITTEN], lo[NORMA_WRITTEN], rstd[NORMA_WRITTEN];
-  norma_saved unit[NORMA_WRITTEN];
-  norma_pair means[NORMA_WRITTEN];
+  norma_column_units units;
+  norma_saved saved_room[NORMA_WRITTEN];
+  norma_pair means_room[NORMA_WRITTEN];
 } tile_slopes;
 
 static void make_slopes(const pass *p, int64_t plane, int64_t column, int64_t n, tile_slopes *t) {
-  int64_t units[NORMA_WRITTEN];
-  norma_column_units(&p->plan, plane, column, n, units);
-  for (int64_t c = 0; c < n; c++) {
-    norma_saved *unit = &t->unit[c];
-    *unit = p->saved[units[c]];
-    if (p->means) t->means[c] = p->means[units[c]];
-    norma_coefs_set(unit, &t->hi[c], &t->lo[c], &t->rstd[c]);
-    norma_dx_means_set(unit, t->rstd[c], p->means ? &t->means[c] : NULL, &t->q_hi[c], &t->q_lo[c], &t->q_xhat[c]);
-  }
+  const norma_kernels *k = p->plan.kernels;
+  t->units = norma_column_units_of(&p->plan, p->saved, p->means, plane, column, n, t->saved_room, t->means_room);
+  k->unit_views(t->units.saved, t->hi, t->lo, t->rstd, n);
+  k->means_views(t->units.saved, t->rstd, t->units.means, t->q_hi, t->q_lo, t->q_xhat, n);
 }
 
 static void write_rows(const pass *p, const tile_slopes *t, const norma_column_chunk *k, int64_t column, int64_t n) {
   int64_t plane = k->plane, outer = k->outer, first = k->row;
   norma_slopes s = {.unit_step = 1};
-  norma_coefs z = norma_coefs_make(p->plan.call, t->hi, t->lo, t->rstd, t->unit);
+  norma_coefs z = norma_coefs_make(p->plan.call, t->hi, t->lo, t->rstd, t->units.saved);
   z.unit_step = 1;
-  s.dx = (norma_dx){t->hi, t->lo, t->rstd, t->q_hi, t->q_lo, t->q_xhat, t->unit, p->means ? t->means : NULL};
+  s.dx = (norma_dx){t->hi, t->lo, t->rstd, t->q_hi, t->q_lo, t->q_xhat, t->units.saved, t->units.means};
   s.weight = (const float *)norma_column_at(&p->weight, plane, outer, first, column);
   s.weight_step = p->weight.column_stride;
   s.weight_row = p->weight.row_stride;

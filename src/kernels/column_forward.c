@@ -18,23 +18,6 @@ typedef struct pass {
 
 /* ------------------------------------------------------------------------------------------------------ moments --- */
 
-/* The pivots of n rows, the middle one of three values each. */
-static void choose_pivots(const pass *p, const char *x, int64_t n, int64_t columns, double *pivot) {
-  norma_type type = p->plan.call->type;
-  int64_t middle = (n - 1) / 2 * p->x.row_stride, last = (n - 1) * p->x.row_stride;
-  if (p->plan.call->layer->rms) {
-    memset(pivot, 0, (size_t)columns * sizeof *pivot);
-  } else if (type == NORMA_F32) {
-    const float *a = (const float *)x, *b = a + middle, *c = a + last;
-    for (int64_t i = 0; i < columns; i++) pivot[i] = norma_pivot_of(a[i], b[i], c[i]);
-  } else {
-    for (int64_t i = 0; i < columns; i++)
-      pivot[i] = norma_pivot_of(norma_load_one(type, x, i, 0), norma_load_one(type, x, middle + i, 0),
-                                 norma_load_one(type, x, last + i, 0));
-  }
-  for (int64_t i = columns; i % 8; i++) pivot[i] = 0;
-}
-
 /* Columns whose pivot lies far from their mean, about one in fourteen of random data with a large mean, are summed once
  * more about the mean; eight at a time, as the kernel takes them. */
 static void measure_again(const pass *p, const char *x, int64_t n, int64_t columns, const double *pivot,
@@ -60,7 +43,9 @@ static void measure_stretch(const pass *p, const char *x, int64_t n, int64_t col
   const norma_call *call = p->plan.call;
   double pivot[NORMA_COLUMNS], sum[2 * NORMA_COLUMNS];
   bool rms = call->layer->rms;
-  choose_pivots(p, x, n, columns, pivot);
+  if (rms) memset(pivot, 0, (size_t)columns * sizeof *pivot);
+  else p->plan.kernels->column_pivots(call->type, x, p->x.row_stride, n, columns, pivot);
+  for (int64_t i = columns; i % 8; i++) pivot[i] = 0;
   p->plan.kernels->column_moments(call->type, x, p->x.row_stride, n, columns, pivot, sum);
   bool far = p->plan.kernels->run_moments(pivot, rms ? NULL : sum, sum + columns, 1, n, into, columns);
   for (int64_t c = 0; c < columns && far; c += 8)
@@ -85,21 +70,18 @@ static void measure_piece(const pass *p, int64_t plane, int64_t outer, int64_t p
 /* The coefficients of a tile of columns. */
 typedef struct tile_coefs {
   float hi[NORMA_WRITTEN], lo[NORMA_WRITTEN], rstd[NORMA_WRITTEN];
-  norma_saved saved[NORMA_WRITTEN];
+  norma_column_units units;
+  norma_saved room[NORMA_WRITTEN];
 } tile_coefs;
 
 static void make_coefs(const pass *p, int64_t plane, int64_t column, int64_t n, tile_coefs *t) {
-  int64_t units[NORMA_WRITTEN];
-  norma_column_units(&p->plan, plane, column, n, units);
-  for (int64_t c = 0; c < n; c++) {
-    t->saved[c] = p->saved[units[c]];
-    norma_coefs_set(&t->saved[c], &t->hi[c], &t->lo[c], &t->rstd[c]);
-  }
+  t->units = norma_column_units_of(&p->plan, p->saved, NULL, plane, column, n, t->room, NULL);
+  p->plan.kernels->unit_views(t->units.saved, t->hi, t->lo, t->rstd, n);
 }
 
 static void write_rows(const pass *p, const tile_coefs *t, const norma_column_chunk *k, int64_t column, int64_t n) {
   const norma_call *call = p->plan.call;
-  norma_coefs coefs = norma_coefs_make(call, t->hi, t->lo, t->rstd, t->saved);
+  norma_coefs coefs = norma_coefs_make(call, t->hi, t->lo, t->rstd, t->units.saved);
   coefs.unit_step = 1;
   norma_column_params_at(&coefs, &p->weight, &p->bias, &p->after, k, column);
   norma_rows r = {.rows = k->rows, .n = n, .x_stride = p->x.row_stride, .y_stride = p->y.row_stride};

@@ -96,14 +96,22 @@ int64_t norma_column_unit(const norma_column_plan *p, int64_t plane, int64_t col
   return norma_walk_offset(&p->unit_planes, plane) + norma_walk_offset(&p->unit_columns, column);
 }
 
-void norma_column_units(const norma_column_plan *p, int64_t plane, int64_t column, int64_t n, int64_t *units) {
+norma_column_units norma_column_units_of(const norma_column_plan *p, const norma_saved *saved, const norma_pair *means,
+                                         int64_t plane, int64_t column, int64_t n, norma_saved *saved_room,
+                                         norma_pair *means_room) {
   const norma_walk *w = &p->unit_columns;
   int64_t base = norma_walk_offset(&p->unit_planes, plane);
   int64_t length = w->count ? w->length[w->count - 1] : n, stride = w->count ? w->stride[w->count - 1] : 0;
+  if (w->count == 1 && stride == 1)
+    return (norma_column_units){saved + base + column, means ? means + base + column : NULL};
   for (int64_t c = 0; c < n;) {
-    int64_t first = base + norma_walk_offset(w, column + c), end = norma_smaller(n, c + length - (column + c) % length);
-    for (int64_t i = 0; c < end; c++, i++) units[c] = first + i * stride;
+    int64_t unit = base + norma_walk_offset(w, column + c), end = norma_smaller(n, c + length - (column + c) % length);
+    for (; c < end; c++, unit += stride) {
+      saved_room[c] = saved[unit];
+      if (means) means_room[c] = means[unit];
+    }
   }
+  return (norma_column_units){saved_room, means ? means_room : NULL};
 }
 
 int64_t norma_column_piece(const norma_column_plan *p, int64_t others, int64_t wide) {

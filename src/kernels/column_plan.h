@@ -33,9 +33,17 @@ bool norma_column_plan_make(norma_column_plan *p, const norma_call *call, const 
 bool norma_column_view_make(const norma_column_plan *p, const norma_operand *operand, norma_column_view *view);
 char *norma_column_at(const norma_column_view *view, int64_t plane, int64_t outer, int64_t row, int64_t column);
 
-/* The unit of a column; and those of n columns from `column` on. */
+/* The unit of a column. */
 int64_t norma_column_unit(const norma_column_plan *p, int64_t plane, int64_t column);
-void norma_column_units(const norma_column_plan *p, int64_t plane, int64_t column, int64_t n, int64_t *units);
+/* Those of n columns from `column` on, and their means unless `means` is NULL: where they are, if each column has the
+ * unit after the one before it; else in `room`, which has n of both. */
+typedef struct norma_column_units {
+  const norma_saved *saved;
+  const norma_pair *means;
+} norma_column_units;
+norma_column_units norma_column_units_of(const norma_column_plan *p, const norma_saved *saved, const norma_pair *means,
+                                         int64_t plane, int64_t column, int64_t n, norma_saved *saved_room,
+                                         norma_pair *means_room);
 
 /* The most columns that are measured at once, and the most whose coefficients are made at once, on the stack: the
  * longer the pieces of rows that are written, the faster, as long as those stay in the first-level cache. */

@@ -46,29 +46,29 @@ void norma_column_sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t
   double sum[2 * NORMA_COLUMNS];
   int64_t row = piece * p->plan.stretch, rows = norma_smaller(p->plan.rows - row, p->plan.stretch);
   norma_slopes s = {.mean = mean, .mean_lo = mean_lo, .rstd = rstd, .weight_row = p->weight.row_stride};
-  norma_saved z_unit[NORMA_COLUMNS];
+  norma_saved room[NORMA_COLUMNS];
+  const norma_saved *unit = room;
   float hi[NORMA_COLUMNS], lo[NORMA_COLUMNS], z_rstd[NORMA_COLUMNS];
-  norma_coefs z = norma_coefs_make(p->plan.call, hi, lo, z_rstd, z_unit);
-  if (p->by_row) z.unit_row = 1;
-  else z.unit_step = 1;
   if (p->by_row) {
     int64_t at = norma_walk_offset(&p->row_planes, plane) + norma_walk_offset(&p->row_outer, outer);
-    const double *unit = &p->saved->mean + at + row * p->row_doubles;
-    s.mean = unit, s.mean_lo = unit + 1, s.rstd = unit + 2;
+    const double *first_unit = &p->saved->mean + at + row * p->row_doubles;
+    s.mean = first_unit, s.mean_lo = first_unit + 1, s.rstd = first_unit + 2;
     s.unit_step = p->row_doubles;
-    for (int64_t r = 0; r < rows; r++) memcpy(&z_unit[r], unit + r * p->row_doubles, sizeof z_unit[r]);
+    for (int64_t r = 0; r < rows && p->plan.call->activation; r++)
+      memcpy(&room[r], first_unit + r * p->row_doubles, sizeof room[r]);
+  } else {
+    unit = norma_column_units_of(&p->plan, p->saved, NULL, plane, first, n, room, NULL).saved;
   }
-  int64_t units[NORMA_COLUMNS];
-  if (!p->by_row) norma_column_units(&p->plan, plane, first, n, units);
   for (int64_t c = 0; c < n && !p->by_row; c++) {
-    z_unit[c] = p->saved[units[c]];
-    mean[c] = z_unit[c].mean, mean_lo[c] = z_unit[c].mean_lo, rstd[c] = z_unit[c].rstd;
+    mean[c] = unit[c].mean, mean_lo[c] = unit[c].mean_lo, rstd[c] = unit[c].rstd;
     if (p->varies) pivot[c] = pivot_of(p, plane, (first + c) / p->plan.middle * p->plan.middle);
   }
   for (int64_t c = n; c % 8 && !p->by_row; c++) mean[c] = mean_lo[c] = rstd[c] = 0;
   if (p->varies) s.weight = (const float *)norma_column_at(&p->weight, plane, outer, row, first);
-  for (int64_t i = 0; p->plan.call->activation && i < (p->by_row ? rows : n); i++)
-    norma_coefs_set(&z_unit[i], &hi[i], &lo[i], &z_rstd[i]);
+  if (p->plan.call->activation) p->plan.kernels->unit_views(unit, hi, lo, z_rstd, p->by_row ? rows : n);
+  norma_coefs z = norma_coefs_make(p->plan.call, hi, lo, z_rstd, unit);
+  if (p->by_row) z.unit_row = 1;
+  else z.unit_step = 1;
   s.z = norma_column_z(p, &(norma_column_chunk){plane, outer, row, rows}, first, &z);
   if (p->keeps) s.dz = (float *)norma_column_at(&p->dx, plane, outer, row, first), s.dz_row = p->dx.row_stride;
   s.weight_offset = p->plan.call->weight_offset;

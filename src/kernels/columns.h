@@ -128,6 +128,19 @@ NORMA_INLINE void moments_columns(norma_type type, const void *x, int64_t stride
   }
 }
 
+NORMA_INLINE void pivots_of(norma_type type, const void *x, int64_t middle, int64_t last, int64_t columns,
+                            double *restrict pivot) {
+  for (int64_t i = 0; i < columns; i++)
+    pivot[i] = norma_pivot_of(load_float(type, x, i), load_float(type, x, middle + i), load_float(type, x, last + i));
+}
+
+static NORMA_TARGET void column_pivots(norma_type type, const void *x, int64_t stride, int64_t n, int64_t columns,
+                                       double *pivot) {
+  int64_t middle = (n - 1) / 2 * stride, last = (n - 1) * stride;
+  if (type == NORMA_F32) pivots_of(NORMA_F32, x, middle, last, columns, pivot);
+  else pivots_of(type, x, middle, last, columns, pivot);
+}
+
 static NORMA_TARGET void column_moments(norma_type type, const void *x, int64_t stride, int64_t n, int64_t columns,
                                         const double *pivot, double *sum) {
   column_sums s;

@@ -108,7 +108,7 @@ typedef struct tile {
 } tile;
 
 static void set_z(const pass *p, const norma_saved *saved, const char *after, tile *t) {
-  for (int r = 0; r < t->rows; r++) norma_coefs_set(&saved[r], &t->hi[r], &t->lo[r], &t->rstd[r]);
+  p->kernels->unit_views(saved, t->hi, t->lo, t->rstd, t->rows);
   t->z = norma_coefs_make(p->call, t->hi, t->lo, t->rstd, saved);
   t->z.unit_row = 1;
   t->z.weight = p->weight, t->z.bias = p->bias;
@@ -167,7 +167,7 @@ static void sum_tile(const pass *p, tile *t, double *first, double *second) {
 static void write_tile(const pass *p, const tile *t, int64_t run, int64_t row) {
   norma_dx_block dx;
   norma_slopes s = {.unit_row = 1};
-  s.dx = norma_dx_make(p->saved + run * p->shape.run + row, t->means, t->rows, &dx);
+  s.dx = norma_dx_make(p->kernels, p->saved + run * p->shape.run + row, t->means, t->rows, &dx);
   s.weight = p->weight;
   s.weight_step = 1;
   s.weight_offset = p->call->weight_offset;

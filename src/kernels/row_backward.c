@@ -89,7 +89,7 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
     row.x = norma_row_start(p, X, written, o, m), row.dy = norma_row_start(p, DY, written, o, m);
     row.y = (char *)norma_row_start(p, DX, written, o, m);
     slopes = slopes_of(b, written, norma_row_start(p, WEIGHT, written, o, m));
-    slopes.dx = norma_dx_make(&b->saved[written], p->given ? NULL : &b->means[written], 1, &dx);
+    slopes.dx = norma_dx_make(b->plan.kernels, &b->saved[written], p->given ? NULL : &b->means[written], 1, &dx);
     slopes.dsum = norma_row_start(p, DSUM, written, o, m);
     slopes.dafter = (char *)norma_row_start(p, DAFTER, written, o, m);
     if (b->keeps) row.dy = row.y;
@@ -173,10 +173,10 @@ typedef struct batch {
 static void batch_start(const pass *b, int64_t first, int count, batch *t) {
   t->unit = first;
   t->count = count;
+  if (b->plan.call->activation) b->plan.kernels->unit_views(&b->saved[first], t->hi, t->lo, t->z_rstd, count);
   for (int i = 0; i < count; i++) {
     const norma_saved *s = &b->saved[first + i];
     t->mean[i] = s->mean, t->mean_lo[i] = s->mean_lo, t->rstd[i] = s->rstd;
-    if (b->plan.call->activation) norma_coefs_set(s, &t->hi[i], &t->lo[i], &t->z_rstd[i]);
     summer unit;
     start_unit(b, first + i, &unit);
     t->first[i] = unit.first, t->pivot[i] = unit.pivot, t->total[i] = unit.total;
@@ -294,7 +294,7 @@ static void backward_batches(const pass *b, int64_t begin, int64_t end) {
     for (int i = 0; i < t.count && !known; i++)
       b->means[unit + i] = norma_unit_means(p->call, b->elements, t.pivot[i], &t.total[i]);
     batch_slopes_init(b, &t, &slopes);
-    slopes.dx = norma_dx_make(&b->saved[unit], p->given ? NULL : &b->means[unit], t.count, &block);
+    slopes.dx = norma_dx_make(b->plan.kernels, &b->saved[unit], p->given ? NULL : &b->means[unit], t.count, &block);
     if (b->keeps) slopes.z = NULL;
     each_run(b, &t, known && summed ? &sums : NULL, p->call->dx.data ? &slopes : NULL);
   }

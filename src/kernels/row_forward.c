@@ -157,7 +157,7 @@ static void write_batch(const pass *f, batch *b) {
   const norma_row_plan *p = &f->plan;
   norma_coefs c = norma_coefs_make(p->call, b->hi, b->lo, b->rstd, f->saved + b->first);
   c.unit_row = 1;
-  for (int i = 0; i < b->count; i++) norma_coefs_set(&f->saved[b->first + i], &b->hi[i], &b->lo[i], &b->rstd[i]);
+  p->kernels->unit_views(&f->saved[b->first], b->hi, b->lo, b->rstd, b->count);
   c.weight_step = p->step[WEIGHT], c.bias_step = p->step[BIAS];
   c.weight_row = norma_row_step(p, WEIGHT), c.bias_row = norma_row_step(p, BIAS);
   c.after_row = norma_row_step(p, AFTER);

@@ -229,10 +229,11 @@ NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, int64_t r,
     bad = forward_quarter(&padded, shared, units, weights, biases, 0, last, y, bad);
   }
   if (after) bad = add_after(after, n, y, bad);
-  if (__builtin_expect(wide_is_bad(bad), 0)) forward_exact(c, r, first, from, after, y, n);
+  bool finite = !wide_is_bad(bad);
+  if (__builtin_expect(!finite, 0)) forward_exact(c, r, first, from, after, y, n);
   if (c->activation) activate_group(c->activation, y);
   if (direct) out->to += n * (int64_t)sizeof *y;
-  else store_group(type, out, y, n);
+  else store_group(type, out, y, n, finite);
 }
 
 /* A row, its variant given by constants: what has a coefficient for each element, whether another row is measured. */
@@ -258,9 +259,10 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, int64_t r, 
     for (int k = 0; k < NORMA_GROUP; k += NORMA_QUARTER)
       bad = forward_quarter(&row, &shared, units, weights, biases, i + k, from + k, to + k, bad);
     if (after) bad = add_after(after, NORMA_GROUP, to, bad);
-    if (__builtin_expect(wide_is_bad(bad), 0)) forward_exact(c, r, i, from, after, to, NORMA_GROUP);
+    bool finite = !wide_is_bad(bad);
+    if (__builtin_expect(!finite, 0)) forward_exact(c, r, i, from, after, to, NORMA_GROUP);
     if (c->activation) activate_group(c->activation, to);
-    if (to == result) store_group(type, out, result, NORMA_GROUP);
+    if (to == result) store_group(type, out, result, NORMA_GROUP, finite);
     else out->to += sizeof result;
   }
   if (i < n) {

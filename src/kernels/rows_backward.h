@@ -256,14 +256,17 @@ typedef struct dx_row {
   shared_slopes shared;
 } dx_row;
 
-NORMA_INLINE void backward_group(const dx_row *c, bool given, bool units, bool weights, int64_t at, const float *x,
+/* Whether all float32 results were finite, so that none is NaN. */
+NORMA_INLINE bool backward_group(const dx_row *c, bool given, bool units, bool weights, int64_t at, const float *x,
                                  const float *dy, const float *dsum, float *dx) {
   wide bad = wide_set(0);
   NORMA_UNROLL(4)
   for (int i = 0; i < NORMA_GROUP; i += NORMA_QUARTER)
     bad = backward_quarter(&c->row, &c->shared, given, units, weights, at + i, x + i, dy + i, dsum ? dsum + i : NULL,
                            dx + i, bad);
-  if (__builtin_expect(wide_is_bad(bad), 0)) backward_exact(c->all, c->r, at, x, dy, dsum, dx, NORMA_GROUP);
+  bool finite = !wide_is_bad(bad);
+  if (__builtin_expect(!finite, 0)) backward_exact(c->all, c->r, at, x, dy, dsum, dx, NORMA_GROUP);
+  return finite;
 }
 
 /* A last quarter, of which n are there. */
@@ -286,7 +289,7 @@ NORMA_INLINE row_slopes slopes_pad(const dx_row *c, slope_room *room, int64_t at
 }
 
 /* The last n < 64 elements. */
-NORMA_INLINE void backward_rest(const dx_row *c, bool given, bool units, bool weights, int64_t at, const float *x,
+NORMA_INLINE bool backward_rest(const dx_row *c, bool given, bool units, bool weights, int64_t at, const float *x,
                                 const float *dy, const float *dsum, int64_t n, float *dx) {
   slope_room room;
   wide bad = wide_set(0);
@@ -303,7 +306,9 @@ NORMA_INLINE void backward_rest(const dx_row *c, bool given, bool units, bool we
     const float *xs = pad(room.x, x, 1, 0, n), *dys = pad(room.dy, dy, 1, 0, n), *add = pad(room.dsum, dsum, 1, 0, n);
     bad = backward_quarter(&padded, &c->shared, given, units, weights, 0, xs, dys, add, dx, bad);
   }
-  if (__builtin_expect(wide_is_bad(bad), 0)) backward_exact(c->all, c->r, at, x, dy, dsum, dx, n);
+  bool finite = !wide_is_bad(bad);
+  if (__builtin_expect(!finite, 0)) backward_exact(c->all, c->r, at, x, dy, dsum, dx, n);
+  return finite;
 }
 
 /* dz, as what is written: NaN is canonical. */
@@ -313,7 +318,7 @@ NORMA_INLINE void put_dafter(norma_type type, const float *dz, int64_t n, sink *
   memcpy(result, dz, (size_t)n * sizeof *dz);
   for (int i = 0; i < NORMA_GROUP; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(result + i));
   canonical(bad, result, n);
-  store_group(type, dafter, result, n);
+  store_group(type, dafter, result, n, !wide_is_bad(bad));
 }
 
 /* dafter: NULL where it is not wanted. */
@@ -331,13 +336,14 @@ NORMA_INLINE void backward_piece(norma_type type, const dx_row *c, bool given, b
   if (all->z) dys = dz_group(type, all->z, c->r, at, xs, dys, n, dz_room);
   if (all->dsum)
     dsum = whole ? load_group(type, all->dsum, dsum_at, dsum_room) : load_few(type, all->dsum, dsum_at, n, dsum_room);
-  if (whole && dsum) backward_group(c, given, units, weights, at, xs, dys, dsum, dx);
-  else if (whole) backward_group(c, given, units, weights, at, xs, dys, NULL, dx);
-  else if (dsum) backward_rest(c, given, units, weights, at, xs, dys, dsum, n, dx);
-  else backward_rest(c, given, units, weights, at, xs, dys, NULL, n, dx);
+  bool finite;
+  if (whole && dsum) finite = backward_group(c, given, units, weights, at, xs, dys, dsum, dx);
+  else if (whole) finite = backward_group(c, given, units, weights, at, xs, dys, NULL, dx);
+  else if (dsum) finite = backward_rest(c, given, units, weights, at, xs, dys, dsum, n, dx);
+  else finite = backward_rest(c, given, units, weights, at, xs, dys, NULL, n, dx);
   if (dafter) put_dafter(type, dys, n, dafter); /* may be dy */
   if (direct) out->to += n * (int64_t)sizeof *dx;
-  else store_group(type, out, result, n);
+  else store_group(type, out, result, n, finite);
 }
 
 NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool units, bool weights, const norma_rows *rows,

@@ -37,11 +37,10 @@ void norma_forward_exact(const norma_coefs *c, int64_t first, const float *x, co
 
 /* ----------------------------------------------------------------------------------------------------------- dx --- */
 
-norma_dx norma_dx_make(const norma_saved *saved, const norma_pair *means, int units, norma_dx_block *b) {
-  for (int i = 0; i < units; i++) {
-    norma_coefs_set(&saved[i], &b->hi[i], &b->lo[i], &b->rstd[i]);
-    norma_dx_means_set(&saved[i], b->rstd[i], means ? &means[i] : NULL, &b->q_hi[i], &b->q_lo[i], &b->q_xhat[i]);
-  }
+norma_dx norma_dx_make(const norma_kernels *kernels, const norma_saved *saved, const norma_pair *means, int units,
+                       norma_dx_block *b) {
+  kernels->unit_views(saved, b->hi, b->lo, b->rstd, units);
+  kernels->means_views(saved, b->rstd, means, b->q_hi, b->q_lo, b->q_xhat, units);
   return (norma_dx){b->hi, b->lo, b->rstd, b->q_hi, b->q_lo, b->q_xhat, saved, means};
 }
 

@@ -8,7 +8,24 @@
 
 static NORMA_TARGET void fence(void) { norma_stream_end(); }
 
-#define NORMA_KERNELS(id, label)                                                                              \
-  const norma_kernels id = {label,           row_moments,    batch_moments, row_forward,    row_gradients,      \
-                            batch_gradients, tile_gradients, row_backward,  column_moments, column_gradients,   \
-                            finish_runs,     join_runs,      run_moments,   join_moments,   fence};
+#define NORMA_KERNELS(id, label)             \
+  const norma_kernels id = {                 \
+      .name = label,                         \
+      .moments = row_moments,                \
+      .batch_moments = batch_moments,        \
+      .forward = row_forward,                \
+      .gradients = row_gradients,            \
+      .batch_gradients = batch_gradients,    \
+      .tile_gradients = tile_gradients,      \
+      .backward = row_backward,              \
+      .column_pivots = column_pivots,        \
+      .column_moments = column_moments,      \
+      .column_gradients = column_gradients,  \
+      .finish_runs = finish_runs,            \
+      .join_runs = join_runs,                \
+      .run_moments = run_moments,            \
+      .join_moments = join_moments,          \
+      .unit_views = unit_views,              \
+      .means_views = means_views,            \
+      .fence = fence,                        \
+  };

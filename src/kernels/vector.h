@@ -111,6 +111,30 @@ static inline void norma_weigh_run(norma_partial_sums *run, double weight, doubl
   run->second = (norma_sum){weight * run->second.hi, weight * run->second.lo};
 }
 
+/* Makes the float32 view of a unit; `rstd` is NaN where its range would not do. Within it no product of float32 loses
+ * more than the bound allows, and a unit's deviations, which are at most sqrt(m) standard deviations, do not overflow
+ * (or give a result that is not finite, which is found). */
+static inline void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd) {
+  bool fits = saved->scale == 1 && (saved->rstd == 0 || (saved->rstd >= 0x1p-110 && saved->rstd <= 0x1p98));
+  *hi = (float)saved->mean;
+  *lo = (float)((saved->mean - (double)*hi) + saved->mean_lo);
+  *rstd = fits ? (float)saved->rstd : NAN;
+}
+
+/* The same of its means, for dx; NULL: statistics are given. */
+static inline void norma_dx_means_set(const norma_saved *saved, float rstd, const norma_pair *means, float *q_hi,
+                                      float *q_lo, float *q_xhat) {
+  if (means && means->q == means->first) { /* constant: rounded as the term of each element is, which it cancels */
+    *q_hi = (float)means->first * rstd;
+    *q_lo = 0;
+  } else {
+    double q = means ? means->q * (double)rstd : 0;
+    *q_hi = (float)q;
+    *q_lo = (float)(q - (double)*q_hi);
+  }
+  *q_xhat = means ? (float)(means->q_xhat * saved->rstd) : 0;
+}
+
 typedef struct norma_kernels {
   const char *name;
   /* sum[0] = sum(x - pivot), sum[1] = sum((x - pivot)^2), in the order of the tree */
@@ -136,6 +160,8 @@ typedef struct norma_kernels {
   /* dx of rows, and the gradients of another one */
   void (*backward)(norma_type type, const norma_slopes *slopes, const norma_rows *rows, bool stream,
                    norma_ahead *ahead);
+  /* The pivots of columns, from their first, middle and last row. */
+  void (*column_pivots)(norma_type type, const void *x, int64_t stride, int64_t n, int64_t columns, double *pivot);
   /* The same sums for `columns` neighbouring columns of n rows, `stride` elements apart: sum[0..columns) and
    * sum[columns..2 columns). Gradients: by_row: mean, mean_lo and rstd belong to rows, unit_step apart, not to columns,
    * and the second sum is one of dy * xhat. At most NORMA_COLUMNS at a time; arrays per column have room for a multiple
@@ -160,6 +186,10 @@ typedef struct norma_kernels {
   /* Runs of `count` elements join units that had `had`; none of them overlaps. */
   void (*join_moments)(norma_run_moments *into, int64_t had, const norma_run_moments *runs, int64_t step,
                        int64_t count, int64_t n);
+  /* The float32 views of n units, norma_coefs_set of each; and those of their means, norma_dx_means_set. */
+  void (*unit_views)(const norma_saved *saved, float *hi, float *lo, float *rstd, int64_t n);
+  void (*means_views)(const norma_saved *saved, const float *rstd, const norma_pair *means, float *q_hi, float *q_lo,
+                      float *q_xhat, int64_t n);
   void (*fence)(void); /* after streaming stores, before other threads read */
 } norma_kernels;
 
@@ -175,34 +205,13 @@ void norma_forward_exact(const norma_coefs *coefs, int64_t first, const float *x
 /* The same of dx. */
 void norma_backward_exact(const norma_slopes *slopes, int64_t first, const float *x, const float *dy,
                           const float *dsum, float *dx, int64_t n);
-/* Makes the float32 view of a unit; `rstd` is NaN where its range would not do. Within it no product of float32 loses
- * more than the bound allows, and a unit's deviations, which are at most sqrt(m) standard deviations, do not overflow
- * (or give a result that is not finite, which is found). */
-static inline void norma_coefs_set(const norma_saved *saved, float *hi, float *lo, float *rstd) {
-  bool fits = saved->scale == 1 && (saved->rstd == 0 || (saved->rstd >= 0x1p-110 && saved->rstd <= 0x1p98));
-  *hi = (float)saved->mean;
-  *lo = (float)((saved->mean - (double)*hi) + saved->mean_lo);
-  *rstd = fits ? (float)saved->rstd : NAN;
-}
-
 /* The float32 view of up to NORMA_BLOCK_UNITS units for dx; means NULL: statistics are given. */
 typedef struct norma_dx_block {
   float hi[NORMA_BLOCK_UNITS], lo[NORMA_BLOCK_UNITS], rstd[NORMA_BLOCK_UNITS];
   float q_hi[NORMA_BLOCK_UNITS], q_lo[NORMA_BLOCK_UNITS], q_xhat[NORMA_BLOCK_UNITS];
 } norma_dx_block;
-static inline void norma_dx_means_set(const norma_saved *saved, float rstd, const norma_pair *means, float *q_hi,
-                                      float *q_lo, float *q_xhat) {
-  if (means && means->q == means->first) { /* constant: rounded as the term of each element is, which it cancels */
-    *q_hi = (float)means->first * rstd;
-    *q_lo = 0;
-  } else {
-    double q = means ? means->q * (double)rstd : 0;
-    *q_hi = (float)q;
-    *q_lo = (float)(q - (double)*q_hi);
-  }
-  *q_xhat = means ? (float)(means->q_xhat * saved->rstd) : 0;
-}
-norma_dx norma_dx_make(const norma_saved *saved, const norma_pair *means, int units, norma_dx_block *block);
+norma_dx norma_dx_make(const norma_kernels *kernels, const norma_saved *saved, const norma_pair *means, int units,
+                       norma_dx_block *block);
 
 /* ------------------------------------------------------------------------------------ sums of the backward pass --- */
 
