@@ -86,13 +86,10 @@ NORMA_INLINE void across_columns(const column_views *v, const norma_slopes *p, i
                                  double *sum) {
   NORMA_ALIGNED double first[4][NORMA_COLUMNS], second[4][NORMA_COLUMNS];
   column_room room;
-  int lines = v->type == NORMA_F32 ? 8 : 4;
   memset(first, 0, sizeof first);
   memset(second, 0, sizeof second);
   for (int64_t r = 0; r < n; r += NORMA_QUARTER) {
     int k = (int)(r / NORMA_QUARTER % 4), rows = n - r < NORMA_QUARTER ? (int)(n - r) : NORMA_QUARTER;
-    lines_ahead x_ahead = ahead_of(v->type, v->x, (r + NORMA_QUARTER) * v->x_stride, v->x_stride, columns);
-    lines_ahead dy_ahead = ahead_of(v->type, v->dy, (r + NORMA_QUARTER) * v->dy_stride, v->dy_stride, columns);
     int64_t c = 0, dy_at = r * v->dy_stride;
     column_views here = *v;
     if (p->z) {
@@ -100,8 +97,10 @@ NORMA_INLINE void across_columns(const column_views *v, const norma_slopes *p, i
       dy_at = 0;
     }
     for (; rows == NORMA_QUARTER && c + 8 <= columns; c += 8) {
-      prefetch_lines(&x_ahead, lines);
-      prefetch_lines(&dy_ahead, lines);
+      for (int i = 0; i < NORMA_QUARTER && c % 16 == 0; i++) { /* the next quarter */
+        prefetch_at(v->type, v->x, (r + NORMA_QUARTER + i) * v->x_stride + c);
+        prefetch_at(v->type, v->dy, (r + NORMA_QUARTER + i) * v->dy_stride + c);
+      }
       across_quarter(&here, p, r, NORMA_QUARTER, c, 8, dy_at + c, &first[k][c], &second[k][c]);
     }
     for (; c < columns; c += 8)

@@ -36,23 +36,16 @@ NORMA_INLINE oct load_oct_rest(norma_type type, const void *from, int64_t at, in
   return oct_floats(room);
 }
 
-/* The rows that are read next, `row_step` bytes apart: a few lines of them for each step of 8 columns. */
-typedef struct lines_ahead {
-  const char *at;
-  int64_t row_bytes, row_step, column;
-} lines_ahead;
+/* Octs of neighbouring columns that are summed side by side: so many columns are a line, or fit in the registers. */
+#if defined(NORMA_ISA_AVX2) || defined(NORMA_ISA_AVX512) || defined(NORMA_ISA_NEON)
+enum { OCTS = 2, SIDE = 8 * OCTS };
+#else
+enum { OCTS = 1, SIDE = 8 * OCTS };
+#endif
 
-NORMA_INLINE lines_ahead ahead_of(norma_type type, const void *from, int64_t at, int64_t step, int64_t columns) {
-  int64_t size = type == NORMA_F32 ? 4 : 2;
-  return (lines_ahead){(const char *)from + at * size, columns * size, step * size, 0};
-}
-
-NORMA_INLINE void prefetch_lines(lines_ahead *a, int lines) {
-  for (int i = 0; i < lines; i++) {
-    __builtin_prefetch(a->at + a->column);
-    a->column += 64;
-    if (a->column >= a->row_bytes) a->column = 0, a->at += a->row_step;
-  }
+/* A line that is read soon; it may be past the end. */
+NORMA_INLINE void prefetch_at(norma_type type, const void *from, int64_t at) {
+  __builtin_prefetch((const char *)((uintptr_t)from + (uintptr_t)(at * (type == NORMA_F32 ? 4 : 2))));
 }
 
 /* The rows of a lane of the group that starts at `row`, of n in all. */
@@ -70,6 +63,14 @@ NORMA_INLINE void lane_end(double *into, bool first_group, oct sum) {
   oct_store(into, first_group ? sum : oct_add(oct_load(into), sum));
 }
 
+/* Of octs from column c on. */
+NORMA_INLINE void octs_end(column_sums *s, int lane, int64_t c, bool first_group, const two_sums *sums, int octs) {
+  for (int k = 0; k < octs; k++, c += 8) {
+    lane_end(&s->first[lane][c], first_group, sums[k].first);
+    lane_end(&s->second[lane][c], first_group, sums[k].second);
+  }
+}
+
 /* ((A0 + A4) + (A1 + A5)) + ((A2 + A6) + (A3 + A7)) of each column; lanes of runs that are shorter are empty. */
 NORMA_INLINE void columns_end(double (*lane)[NORMA_COLUMNS], int64_t n, int64_t columns, double *sum) {
   for (int64_t l = n; l < NORMA_LANES; l++) memset(lane[l], 0, (size_t)columns * sizeof *lane[l]);
@@ -81,48 +82,63 @@ NORMA_INLINE void columns_end(double (*lane)[NORMA_COLUMNS], int64_t n, int64_t 
 
 /* ------------------------------------------------------------------------------------------------------ moments --- */
 
-/* Rows of a lane, `step` elements apart, from element `at` on; `wide` columns are there. */
-NORMA_INLINE two_sums moments_lane(norma_type type, const void *x, int64_t at, int64_t step, int rows, int64_t wide,
-                                   bool about_zero, oct pivot) {
-  two_sums sums = sums_of_nothing();
+NORMA_INLINE void moments_row_of(two_sums *sums, oct d, bool about_zero, oct pivot) {
+  if (!about_zero) d = oct_sub(d, pivot);
+  sums->first = oct_add(sums->first, d);
+  sums->second = about_zero ? oct_exact_fma(d, d, sums->second) : oct_add(sums->second, oct_mul(d, d));
+}
+
+/* Rows of a lane, `step` elements apart, from element `at` on; each fetches the one `ahead` of it. */
+NORMA_INLINE void moments_lane(norma_type type, const void *x, int64_t at, int64_t step, int rows, int64_t ahead,
+                               bool about_zero, const double *pivots, two_sums *sums) {
+  oct pivot[OCTS];
+  for (int k = 0; k < OCTS; k++) pivot[k] = oct_load(pivots + 8 * k), sums[k] = sums_of_nothing();
   NORMA_UNROLL(8)
   for (int r = 0; r < rows; r++, at += step) {
+    prefetch_at(type, x, at + ahead);
+    for (int k = 0; k < OCTS; k++) moments_row_of(&sums[k], load_oct(type, x, at + 8 * k), about_zero, pivot[k]);
+  }
+}
+
+/* Of `wide` < 8 columns, or 8. Where the pivot is 0, subtracting it changes nothing. */
+NORMA_INLINE two_sums moments_few(norma_type type, const void *x, int64_t at, int64_t step, int rows, int64_t wide,
+                                  oct pivot) {
+  two_sums sums = sums_of_nothing();
+  for (int r = 0; r < rows; r++, at += step) {
     oct d = wide >= 8 ? load_oct(type, x, at) : load_oct_rest(type, x, at, wide);
-    if (!about_zero) d = oct_sub(d, pivot);
-    sums.first = oct_add(sums.first, d);
-    sums.second = about_zero ? oct_exact_fma(d, d, sums.second) : oct_add(sums.second, oct_mul(d, d));
+    moments_row_of(&sums, d, false, pivot);
   }
   return sums;
 }
 
-/* Whether eight pivots are 0. */
-NORMA_INLINE bool eight_are_zero(const double *v) {
+/* Whether the pivots of columns side by side are 0. */
+NORMA_INLINE bool side_is_zero(const double *v) {
   int zero = 0;
-  for (int i = 0; i < 8; i++) zero += v[i] == 0;
-  return zero == 8;
+  for (int i = 0; i < SIDE; i++) zero += v[i] == 0;
+  return zero == SIDE;
 }
 
 NORMA_INLINE void moments_columns(norma_type type, const void *x, int64_t stride, int64_t n, int64_t columns,
                                   const double *pivot, column_sums *s) {
   enum { ROWS = NORMA_GROUP / NORMA_LANES };
-  const int64_t step = NORMA_LANES * stride;
-  bool about_zero[NORMA_COLUMNS / 8];
-  for (int64_t c = 0; c < columns; c += 8) about_zero[c / 8] = eight_are_zero(pivot + c);
+  const int64_t step = NORMA_LANES * stride, whole = columns - columns % SIDE;
+  bool about_zero[NORMA_COLUMNS / SIDE];
+  for (int64_t c = 0; c < whole; c += SIDE) about_zero[c / SIDE] = side_is_zero(pivot + c);
   for (int64_t r = 0; r < n; r += NORMA_GROUP) {
     for (int lane = 0; lane < NORMA_LANES && r + lane < n; lane++) {
       int rows = rows_of_lane(r, lane, n);
-      int64_t at = (r + lane) * stride;
-      lines_ahead ahead = ahead_of(type, x, row_after_lane(r, lane) * stride, step, columns);
-      for (int64_t c = 0; c < columns; c += 8) {
-        oct p = oct_load(pivot + c);
-        two_sums sums;
-        prefetch_lines(&ahead, type == NORMA_F32 ? 4 : 2);
-        if (rows < ROWS || c + 8 > columns)
-          sums = moments_lane(type, x, at + c, step, rows, columns - c, about_zero[c / 8], p);
-        else if (about_zero[c / 8]) sums = moments_lane(type, x, at + c, step, ROWS, 8, true, p);
-        else sums = moments_lane(type, x, at + c, step, ROWS, 8, false, p);
-        lane_end(&s->first[lane][c], r == 0, sums.first);
-        lane_end(&s->second[lane][c], r == 0, sums.second);
+      int64_t at = (r + lane) * stride, ahead = (row_after_lane(r, lane) - r - lane) * stride, c = 0;
+      two_sums sums[OCTS];
+      for (; c < whole; c += SIDE) {
+        bool zero = about_zero[c / SIDE];
+        if (rows == ROWS && zero) moments_lane(type, x, at + c, step, ROWS, ahead, true, pivot + c, sums);
+        else if (zero) moments_lane(type, x, at + c, step, rows, ahead, true, pivot + c, sums);
+        else moments_lane(type, x, at + c, step, rows, ahead, false, pivot + c, sums);
+        octs_end(s, lane, c, r == 0, sums, OCTS);
+      }
+      for (; c < columns; c += 8) {
+        sums[0] = moments_few(type, x, at + c, step, rows, columns - c, oct_load(pivot + c));
+        octs_end(s, lane, c, r == 0, sums, 1);
       }
     }
   }

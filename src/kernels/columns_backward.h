@@ -45,66 +45,118 @@ NORMA_INLINE void dz_columns(column_views *v, const norma_slopes *p, int64_t fir
 
 /* ------------------------------------------------------------------------------------------ sums of the columns --- */
 
-/* Rows of a lane from `row` on; dy has its own, from dy_at on and dy_step elements apart. takes_x: the center, which is
- * subtracted from x, is 0. */
-NORMA_INLINE two_sums gradients_lane(const column_views *v, const norma_slopes *p, bool weights, bool takes_x,
-                                     int64_t row, int rows, int64_t column, int64_t wide, int64_t dy_at,
-                                     int64_t dy_step, oct center, oct pivot) {
-  two_sums sums = sums_of_nothing();
-  oct mean_lo = oct_set(0), rstd = oct_set(1);
-  int64_t at = row * v->x_stride + column, step = NORMA_LANES * v->x_stride;
-  if (weights) mean_lo = oct_load(p->mean_lo + column), rstd = oct_load(p->rstd + column);
+/* The rows of a lane: x and dy of the first, from one to the next, and from each to one that is read soon. */
+typedef struct column_lane {
+  norma_type type, dy_type;
+  const void *x, *dy;
+  int64_t x_at, dy_at, x_step, dy_step;
+  int64_t row; /* the first */
+  const void *dy_next; /* dy itself, which dz is made of */
+  int64_t x_ahead, dy_next_at, dy_next_step;
+} column_lane;
+
+/* What is subtracted from x; and, where the weight changes with the row, what the second sum and the first need. */
+typedef struct column_slopes {
+  oct center, mean_lo, rstd, pivot;
+} column_slopes;
+
+NORMA_INLINE column_slopes column_slopes_at(const norma_slopes *p, bool weights, const double *center,
+                                            const double *pivot, int64_t c) {
+  column_slopes s = {oct_load(center + c), oct_set(0), oct_set(1), oct_load(pivot + c)};
+  if (weights) s.mean_lo = oct_load(p->mean_lo + c), s.rstd = oct_load(p->rstd + c);
+  return s;
+}
+
+/* takes_x: the center is 0. */
+NORMA_INLINE void gradients_row_of(two_sums *sums, const column_slopes *s, bool weights, bool takes_x, oct x, oct q,
+                                   oct gamma) {
+  oct d = takes_x ? x : oct_sub(x, s->center);
+  if (weights) {
+    oct q_xhat = oct_mul(q, oct_mul(oct_sub(d, s->mean_lo), s->rstd));
+    sums->first = oct_add(sums->first, oct_sub(oct_mul(q, gamma), s->pivot));
+    sums->second = oct_add(sums->second, oct_mul(q_xhat, gamma));
+  } else {
+    sums->first = oct_add(sums->first, q);
+    sums->second = takes_x ? oct_exact_fma(q, d, sums->second) : oct_add(sums->second, oct_mul(q, d));
+  }
+}
+
+NORMA_INLINE oct gamma_of_row(const norma_slopes *p, bool weights, int64_t row) {
+  return oct_set(weights ? p->weight[row * p->weight_row] + (float)p->weight_offset : 1);
+}
+
+NORMA_INLINE void gradients_lane(const column_lane *l, const norma_slopes *p, bool weights, bool takes_x, int rows,
+                                 int64_t c, const double *center, const double *pivot, two_sums *sums) {
+  column_slopes slopes[OCTS];
+  int64_t x_at = l->x_at + c, dy_at = l->dy_at + c, dy_next_at = l->dy_next_at + c;
+  for (int k = 0; k < OCTS; k++) {
+    slopes[k] = column_slopes_at(p, weights, center, pivot, c + 8 * k);
+    sums[k] = sums_of_nothing();
+  }
   NORMA_UNROLL(8)
-  for (int r = 0; r < rows; r++, at += step, dy_at += dy_step) {
-    oct d = wide >= 8 ? load_oct(v->type, v->x, at) : load_oct_rest(v->type, v->x, at, wide);
-    oct q = wide >= 8 ? load_oct(v->dy_type, v->dy, dy_at) : load_oct_rest(v->dy_type, v->dy, dy_at, wide);
-    if (!takes_x) d = oct_sub(d, center);
-    if (weights) {
-      const float *weight = p->weight + (row + r * NORMA_LANES) * p->weight_row;
-      oct gamma = oct_set(*weight + (float)p->weight_offset);
-      d = oct_mul(q, oct_mul(oct_sub(d, mean_lo), rstd));
-      sums.first = oct_add(sums.first, oct_sub(oct_mul(q, gamma), pivot));
-      sums.second = oct_add(sums.second, oct_mul(d, gamma));
-      continue;
-    }
-    sums.first = oct_add(sums.first, q);
-    sums.second = takes_x ? oct_exact_fma(q, d, sums.second) : oct_add(sums.second, oct_mul(q, d));
+  for (int r = 0; r < rows; r++, x_at += l->x_step, dy_at += l->dy_step, dy_next_at += l->dy_next_step) {
+    oct gamma = gamma_of_row(p, weights, l->row + r * NORMA_LANES);
+    prefetch_at(l->type, l->x, x_at + l->x_ahead);
+    prefetch_at(l->type, l->dy_next, dy_next_at);
+    for (int k = 0; k < OCTS; k++)
+      gradients_row_of(&sums[k], &slopes[k], weights, takes_x, load_oct(l->type, l->x, x_at + 8 * k),
+                       load_oct(l->dy_type, l->dy, dy_at + 8 * k), gamma);
+  }
+}
+
+/* Of `wide` < 8 columns, or 8. Where the center is 0, subtracting it changes nothing. */
+NORMA_INLINE two_sums gradients_few(const column_lane *l, const norma_slopes *p, bool weights, int rows, int64_t c,
+                                    int64_t wide, const double *center, const double *pivot) {
+  column_slopes slopes = column_slopes_at(p, weights, center, pivot, c);
+  two_sums sums = sums_of_nothing();
+  int64_t x_at = l->x_at + c, dy_at = l->dy_at + c;
+  for (int r = 0; r < rows; r++, x_at += l->x_step, dy_at += l->dy_step) {
+    oct d = wide >= 8 ? load_oct(l->type, l->x, x_at) : load_oct_rest(l->type, l->x, x_at, wide);
+    oct q = wide >= 8 ? load_oct(l->dy_type, l->dy, dy_at) : load_oct_rest(l->dy_type, l->dy, dy_at, wide);
+    gradients_row_of(&sums, &slopes, weights, false, d, q, gamma_of_row(p, weights, l->row + r * NORMA_LANES));
   }
   return sums;
+}
+
+/* A lane of the group that starts at row r. */
+NORMA_INLINE column_lane lane_of(const column_views *v, int64_t r, int lane) {
+  int64_t row = r + lane, next = row_after_lane(r, lane);
+  column_lane l = {.type = v->type, .dy_type = v->dy_type, .x = v->x, .dy = v->dy, .row = row, .dy_next = v->dy};
+  l.x_at = row * v->x_stride, l.x_step = NORMA_LANES * v->x_stride;
+  l.dy_at = row * v->dy_stride, l.dy_step = NORMA_LANES * v->dy_stride;
+  l.x_ahead = (next - row) * v->x_stride;
+  l.dy_next_at = next * v->dy_stride, l.dy_next_step = l.dy_step;
+  return l;
 }
 
 NORMA_INLINE void gradients_columns(const column_views *v, const norma_slopes *p, bool weights, int64_t n,
                                     int64_t columns, const double *center, const double *pivot, column_sums *s) {
   enum { ROWS = NORMA_GROUP / NORMA_LANES };
   column_room room;
-  bool takes_x[NORMA_COLUMNS / 8];
-  int lines = v->type == NORMA_F32 ? 4 : 2;
-  for (int64_t c = 0; c < columns; c += 8) takes_x[c / 8] = !weights && eight_are_zero(center + c);
+  int64_t whole = columns - columns % SIDE;
+  bool takes_x[NORMA_COLUMNS / SIDE];
+  for (int64_t c = 0; c < whole; c += SIDE) takes_x[c / SIDE] = !weights && side_is_zero(center + c);
   for (int64_t r = 0; r < n; r += NORMA_GROUP) {
     for (int lane = 0; lane < NORMA_LANES && r + lane < n; lane++) {
       int rows = rows_of_lane(r, lane, n);
-      int64_t row = r + lane, next = row_after_lane(r, lane), dy_at = row * v->dy_stride;
-      int64_t dy_step = NORMA_LANES * v->dy_stride;
-      lines_ahead x_ahead = ahead_of(v->type, v->x, next * v->x_stride, NORMA_LANES * v->x_stride, columns);
-      lines_ahead dy_ahead = ahead_of(v->type, v->dy, next * v->dy_stride, dy_step, columns);
-      column_views here = *v;
+      int64_t c = 0;
+      column_lane l = lane_of(v, r, lane);
+      two_sums sums[OCTS];
       if (p->z) {
-        dz_columns(&here, p, row, rows, NORMA_LANES, columns, &room);
-        dy_at = 0, dy_step = here.dy_stride;
+        column_views here = *v;
+        dz_columns(&here, p, l.row, rows, NORMA_LANES, columns, &room);
+        l.dy = here.dy, l.dy_type = here.dy_type, l.dy_at = 0, l.dy_step = here.dy_stride;
       }
-      for (int64_t c = 0; c < columns; c += 8) {
-        oct from = oct_load(center + c), about = oct_load(pivot + c);
-        two_sums sums;
-        prefetch_lines(&x_ahead, lines);
-        prefetch_lines(&dy_ahead, lines);
-        if (rows < ROWS || c + 8 > columns)
-          sums = gradients_lane(&here, p, weights, takes_x[c / 8], row, rows, c, columns - c, dy_at + c, dy_step, from,
-                                about);
-        else if (takes_x[c / 8])
-          sums = gradients_lane(&here, p, weights, true, row, ROWS, c, 8, dy_at + c, dy_step, from, about);
-        else sums = gradients_lane(&here, p, weights, false, row, ROWS, c, 8, dy_at + c, dy_step, from, about);
-        lane_end(&s->first[lane][c], r == 0, sums.first);
-        lane_end(&s->second[lane][c], r == 0, sums.second);
+      for (; c < whole; c += SIDE) {
+        bool x = takes_x[c / SIDE];
+        if (rows == ROWS && x) gradients_lane(&l, p, weights, true, ROWS, c, center, pivot, sums);
+        else if (x) gradients_lane(&l, p, weights, true, rows, c, center, pivot, sums);
+        else gradients_lane(&l, p, weights, false, rows, c, center, pivot, sums);
+        octs_end(s, lane, c, r == 0, sums, OCTS);
+      }
+      for (; c < columns; c += 8) {
+        sums[0] = gradients_few(&l, p, weights, rows, c, columns - c, center, pivot);
+        octs_end(s, lane, c, r == 0, sums, 1);
       }
     }
   }
