@@ -5,28 +5,98 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 namespace norma_torch {
 
 namespace {
 
-// A block of so many rows and columns is read and written by whole cache lines.
-constexpr int64_t BLOCK = 32;
-
-// Columns first .. last - 1 of a dense matrix become rows.
-template <typename T>
-void transpose(const T *from, T *to, int64_t rows, int64_t columns, int64_t first, int64_t last) {
-  for (int64_t row = 0; row < rows; row += BLOCK) {
-    const int64_t end = std::min(row + BLOCK, rows);
-    for (int64_t c = first; c < last; c++)
-      for (int64_t r = row; r < end; r++) to[c * rows + r] = from[r * columns + c];
-  }
-}
-
 // A tensor as matrices: `count` of them, dense, of so many rows and columns; none where the columns are 0.
 struct Matrices {
   int64_t count = 0, rows = 0, columns = 0;
 };
+
+// 16 bytes of a row.
+template <typename T>
+using Piece [[gnu::vector_size(16)]] = T;
+
+inline void interleave(Piece<uint32_t> a, Piece<uint32_t> b, Piece<uint32_t> to[2]) {
+  to[0] = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+  to[1] = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+}
+
+inline void interleave(Piece<uint16_t> a, Piece<uint16_t> b, Piece<uint16_t> to[2]) {
+  to[0] = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+  to[1] = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+
+// Elements of a piece, and of a cache line.
+template <typename T>
+constexpr int64_t SIDE = 16 / sizeof(T);
+template <typename T>
+constexpr int64_t LINE = 4 * SIDE<T>;
+
+// A square of one piece by as many rows: the halves of the rows are interleaved until every piece is a column.
+template <typename T>
+inline void transpose_square(const T *from, int64_t from_step, T *to, int64_t to_step) {
+  Piece<T> row[SIDE<T>], mixed[SIDE<T>];
+  for (int i = 0; i < SIDE<T>; i++) std::memcpy(&row[i], from + i * from_step, sizeof row[i]);
+  for (int mixes = 1; mixes < SIDE<T>; mixes *= 2) {
+    for (int i = 0; i < SIDE<T> / 2; i++) interleave(row[i], row[i + SIDE<T> / 2], &mixed[2 * i]);
+    std::copy(mixed, mixed + SIDE<T>, row);
+  }
+  for (int i = 0; i < SIDE<T>; i++) std::memcpy(to + i * to_step, &row[i], sizeof row[i]);
+}
+
+// Fetches a line that is read, or written, soon; it may be past the end.
+template <bool write, typename T>
+inline void prefetch(const T *array, int64_t at) {
+  __builtin_prefetch(reinterpret_cast<const void *>(reinterpret_cast<uintptr_t>(array) + at * sizeof(T)), write);
+}
+
+// Some rows and columns of a dense matrix become columns and rows.
+template <typename T>
+void transpose_plain(const T *from, T *to, const Matrices &m, int64_t row, int64_t row_end, int64_t column,
+                     int64_t column_end) {
+  for (int64_t c = column; c < column_end; c++)
+    for (int64_t r = row; r < row_end; r++) to[c * m.rows + r] = from[r * m.columns + c];
+}
+
+// The rows of one line of the result, from `first` on. Lines lie so far apart that no processor fetches them unasked.
+template <typename T>
+void transpose_rows(const T *from, T *to, const Matrices &m, int64_t first) {
+  const int64_t end = std::min(first + LINE<T>, m.rows);
+  int64_t c = 0;
+  for (; end - first == LINE<T> && c + SIDE<T> <= m.columns; c += SIDE<T>) {
+    for (int64_t part = 0; part < 4; part++) {
+      const int64_t r = first + part * SIDE<T>, fetched = r + c / SIDE<T> % 4 * (SIDE<T> / 4);
+      for (int64_t i = 0; i < SIDE<T> / 4; i++) {
+        prefetch<false>(from, (fetched + i) * m.columns + c + 4 * LINE<T>);
+        prefetch<true>(to, (c + part * (SIDE<T> / 4) + i) * m.rows + first + LINE<T>);
+      }
+      transpose_square(from + r * m.columns + c, m.columns, to + c * m.rows + r, m.rows);
+    }
+  }
+  transpose_plain(from, to, m, first, end, c, m.columns);
+}
+
+// The columns of one line of the matrix, from `first` on.
+template <typename T>
+void transpose_columns(const T *from, T *to, const Matrices &m, int64_t first) {
+  const int64_t end = std::min(first + LINE<T>, m.columns);
+  int64_t r = 0;
+  for (; end - first == LINE<T> && r + SIDE<T> <= m.rows; r += SIDE<T>) {
+    for (int64_t part = 0; part < 4; part++) {
+      const int64_t c = first + part * SIDE<T>, fetched = c + r / SIDE<T> % 4 * (SIDE<T> / 4);
+      for (int64_t i = 0; i < SIDE<T> / 4; i++) {
+        prefetch<false>(from, (r + part * (SIDE<T> / 4) + i + LINE<T>) * m.columns + first);
+        prefetch<true>(to, (fetched + i) * m.rows + r + 4 * LINE<T>);
+      }
+      transpose_square(from + r * m.columns + c, m.columns, to + c * m.rows + r, m.rows);
+    }
+  }
+  transpose_plain(from, to, m, r, m.rows, first, end);
+}
 
 // Whether dimensions first .. last - 1 of a tensor lie in their order, the last of them `step` elements apart.
 bool in_order(at::IntArrayRef sizes, at::IntArrayRef strides, size_t first, size_t last, int64_t step) {
@@ -56,15 +126,19 @@ Matrices matrices_of(at::IntArrayRef sizes, at::IntArrayRef strides) {
   return {};
 }
 
+// Strips that are a line wide go along the longer side.
 template <typename T>
 void transpose_all(const at::Tensor &t, const at::Tensor &result, const Matrices &m) {
   const T *from = static_cast<const T *>(t.const_data_ptr());
   T *to = static_cast<T *>(result.mutable_data_ptr());
-  const int64_t blocks = (m.columns + BLOCK - 1) / BLOCK;
-  at::parallel_for(0, m.count * blocks, 1, [&](int64_t begin, int64_t end) {
+  const bool by_rows = m.rows < m.columns;
+  const int64_t strips = (std::min(m.rows, m.columns) + LINE<T> - 1) / LINE<T>;
+  const int64_t size = m.rows * m.columns;
+  at::parallel_for(0, m.count * strips, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
-      const int64_t sample = i / blocks * m.rows * m.columns, first = i % blocks * BLOCK;
-      transpose(from + sample, to + sample, m.rows, m.columns, first, std::min(first + BLOCK, m.columns));
+      const int64_t sample = i / strips * size, first = i % strips * LINE<T>;
+      if (by_rows) transpose_rows(from + sample, to + sample, m, first);
+      else transpose_columns(from + sample, to + sample, m, first);
     }
   });
 }

@@ -7,14 +7,19 @@
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+#include <atomic>
+
 namespace norma_torch {
 
 namespace {
 
-// PyTorch's threads, so that torch.set_num_threads rules and no second pool competes for the processors.
+// PyTorch's threads, so that torch.set_num_threads rules and no second pool competes for the processors. Each takes the
+// next task when it is done with one: they do not wait for the slowest.
 void run_on_torch_threads(void *, int64_t count, void (*task)(void *, int64_t), void *context) {
-  at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) task(context, i);
+  std::atomic<int64_t> next{0};
+  at::parallel_for(0, std::min<int64_t>(count, at::get_num_threads()), 1, [&](int64_t, int64_t) {
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) task(context, i);
   });
 }
 
