@@ -90,4 +90,17 @@ static NORMA_TARGET void means_views(const norma_saved *saved, const float *rest
   for (int64_t i = 0; i < n && means; i++) norma_dx_means_set(&saved[i], rstd[i], &means[i], &hi[i], &lo[i], &xhat[i]);
 }
 
+/* ------------------------------------------------------------------------------------------------ what is given --- */
+
+static NORMA_TARGET void narrow(const double *restrict from, float *restrict to, int64_t n) {
+  const uint32_t quiet = 0x7fc00000;
+  uint64_t nans = 0;
+  for (int64_t i = 0; i < n; i++) {
+    to[i] = (float)from[i];
+    nans += from[i] != from[i];
+  }
+  for (int64_t i = 0; nans && i < n; i++)
+    if (to[i] != to[i]) memcpy(&to[i], &quiet, sizeof quiet);
+}
+
 #endif

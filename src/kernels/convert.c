@@ -1,6 +1,6 @@
 /* Rows of float32, float64, float16 and bfloat16 to and from float64. The 16-bit types are handled as bits, so that the
  * result is the same with every compiler and instruction set. */
-#include "kernels.h"
+#include "vector.h"
 
 #include "float_env.h"
 
@@ -86,25 +86,12 @@ void norma_narrow_f16(const float *from, uint16_t *to, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] = from[i] == from[i] ? float_to_f16(from[i]) : 0x7e00;
 }
 
-/* Neighbours, in loops that compilers turn into vectors. */
-static void store_floats(const double *from, float *to, int64_t n) {
-  uint32_t any_nan = 0;
-  for (int64_t i = 0; i < n; i++) to[i] = (float)from[i];
-  for (int64_t i = 0; i < n; i++) {
-    uint32_t bits;
-    memcpy(&bits, &to[i], sizeof bits);
-    any_nan |= (bits & 0x7fffffff) > 0x7f800000;
-  }
-  for (int64_t i = 0; any_nan && i < n; i++)
-    if (to[i] != to[i]) to[i] = bits_float(0x7fc00000);
-}
-
 void norma_store(norma_type type, const double *from, void *to, int64_t stride, int64_t n) {
   switch (type) {
     case NORMA_F32: {
       float *row = to;
       if (stride == 1) {
-        store_floats(from, row, n);
+        norma_kernels_best()->narrow(from, row, n);
         break;
       }
       for (int64_t i = 0; i < n; i++) row[i * stride] = from[i] == from[i] ? (float)from[i] : bits_float(0x7fc00000);

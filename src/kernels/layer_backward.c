@@ -78,13 +78,16 @@ size_t norma_layer_backward_bytes(const norma_layer *layer) {
 
 static bool view_make(const pass *p, const norma_reduction *param, const norma_operand *operand, rows_view *v) {
   const norma_layer *layer = p->call->layer;
-  norma_walk run = norma_walk_make(layer, &param->run, operand), row = norma_walk_make(layer, &param->kept, operand);
-  v->outer = norma_walk_make(layer, &param->outer, operand);
-  v->middle = norma_walk_make(layer, &param->middle, operand);
+  norma_walk run, row;
   v->data = operand->data;
+  v->stride = 0;
+  if (!operand->data) return true;
+  norma_walk_init(&run, layer, &param->run, operand);
+  norma_walk_init(&row, layer, &param->kept, operand);
+  norma_walk_init(&v->outer, layer, &param->outer, operand);
+  norma_walk_init(&v->middle, layer, &param->middle, operand);
   v->size = (int64_t)norma_type_size(operand->type);
   v->stride = run.count ? run.stride[0] : 0;
-  if (!operand->data) return true;
   return run.count <= 1 && (row.count == 0 || (row.count == 1 && row.stride[0] == 1));
 }
 

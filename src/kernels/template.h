@@ -27,5 +27,6 @@ static NORMA_TARGET void fence(void) { norma_stream_end(); }
       .join_moments = join_moments,          \
       .unit_views = unit_views,              \
       .means_views = means_views,            \
+      .narrow = narrow,                      \
       .fence = fence,                        \
   };

@@ -190,6 +190,8 @@ typedef struct norma_kernels {
   void (*unit_views)(const norma_saved *saved, float *hi, float *lo, float *rstd, int64_t n);
   void (*means_views)(const norma_saved *saved, const float *rstd, const norma_pair *means, float *q_hi, float *q_lo,
                       float *q_xhat, int64_t n);
+  /* float64 as float32, NaN to the canonical one */
+  void (*narrow)(const double *from, float *to, int64_t n);
   void (*fence)(void); /* after streaming stores, before other threads read */
 } norma_kernels;
 
