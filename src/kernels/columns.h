@@ -1,5 +1,5 @@
 /* Template: the sums of the tree down neighbouring columns. The rows of one lane of a group, 8 apart, are summed in
- * registers, 8 columns at a time; the lanes of a column are kept beside its neighbours'. */
+ * registers, octs of columns side by side; the lanes of a column are kept beside its neighbours. */
 #ifndef NORMA_COLUMNS_H
 #define NORMA_COLUMNS_H
 
