@@ -62,40 +62,27 @@ void transpose_plain(const T *from, T *to, const Matrices &m, int64_t row, int64
     for (int64_t r = row; r < row_end; r++) to[c * m.rows + r] = from[r * m.columns + c];
 }
 
-// The rows of one line of the result, from `first` on. Lines lie so far apart that no processor fetches them unasked.
-template <typename T>
-void transpose_rows(const T *from, T *to, const Matrices &m, int64_t first) {
-  const int64_t end = std::min(first + LINE<T>, m.rows);
-  int64_t c = 0;
-  for (; end - first == LINE<T> && c + SIDE<T> <= m.columns; c += SIDE<T>) {
+// A strip of the matrix that is a line wide, from `first` on: rows, which are a line of the result, or columns, which
+// are one of the matrix. Across it lines lie so far apart that no processor fetches them unasked. Those along the strip
+// serve four squares: a quarter of them is fetched with each.
+template <bool by_rows, typename T>
+void transpose_strip(const T *from, T *to, const Matrices &m, int64_t first) {
+  const int64_t width = by_rows ? m.rows : m.columns, length = by_rows ? m.columns : m.rows;
+  const int64_t end = std::min(first + LINE<T>, width);
+  const T *along = by_rows ? from : to, *across = by_rows ? to : from;
+  int64_t at = 0;
+  for (; end - first == LINE<T> && at + SIDE<T> <= length; at += SIDE<T>) {
     for (int64_t part = 0; part < 4; part++) {
-      const int64_t r = first + part * SIDE<T>, fetched = r + c / SIDE<T> % 4 * (SIDE<T> / 4);
+      const int64_t in = first + part * SIDE<T>, r = by_rows ? in : at, c = by_rows ? at : in;
       for (int64_t i = 0; i < SIDE<T> / 4; i++) {
-        prefetch<false>(from, (fetched + i) * m.columns + c + 4 * LINE<T>);
-        prefetch<true>(to, (c + part * (SIDE<T> / 4) + i) * m.rows + first + LINE<T>);
+        prefetch<!by_rows>(along, (in + at / SIDE<T> % 4 * (SIDE<T> / 4) + i) * length + at + 4 * LINE<T>);
+        prefetch<by_rows>(across, (at + part * (SIDE<T> / 4) + i) * width + first + LINE<T> * (by_rows ? 1 : width));
       }
       transpose_square(from + r * m.columns + c, m.columns, to + c * m.rows + r, m.rows);
     }
   }
-  transpose_plain(from, to, m, first, end, c, m.columns);
-}
-
-// The columns of one line of the matrix, from `first` on.
-template <typename T>
-void transpose_columns(const T *from, T *to, const Matrices &m, int64_t first) {
-  const int64_t end = std::min(first + LINE<T>, m.columns);
-  int64_t r = 0;
-  for (; end - first == LINE<T> && r + SIDE<T> <= m.rows; r += SIDE<T>) {
-    for (int64_t part = 0; part < 4; part++) {
-      const int64_t c = first + part * SIDE<T>, fetched = c + r / SIDE<T> % 4 * (SIDE<T> / 4);
-      for (int64_t i = 0; i < SIDE<T> / 4; i++) {
-        prefetch<false>(from, (r + part * (SIDE<T> / 4) + i + LINE<T>) * m.columns + first);
-        prefetch<true>(to, (fetched + i) * m.rows + r + 4 * LINE<T>);
-      }
-      transpose_square(from + r * m.columns + c, m.columns, to + c * m.rows + r, m.rows);
-    }
-  }
-  transpose_plain(from, to, m, r, m.rows, first, end);
+  if (by_rows) transpose_plain(from, to, m, first, end, at, length);
+  else transpose_plain(from, to, m, at, length, first, end);
 }
 
 // Whether dimensions first .. last - 1 of a tensor lie in their order, the last of them `step` elements apart.
@@ -137,8 +124,8 @@ void transpose_all(const at::Tensor &t, const at::Tensor &result, const Matrices
   at::parallel_for(0, m.count * strips, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
       const int64_t sample = i / strips * size, first = i % strips * LINE<T>;
-      if (by_rows) transpose_rows(from + sample, to + sample, m, first);
-      else transpose_columns(from + sample, to + sample, m, first);
+      if (by_rows) transpose_strip<true>(from + sample, to + sample, m, first);
+      else transpose_strip<false>(from + sample, to + sample, m, first);
     }
   });
 }

@@ -68,8 +68,8 @@ NORMA_INLINE void across_quarter(const column_views *v, const norma_slopes *p, i
   NORMA_UNROLL(4)
     for (int lane = 0; lane < 4; lane++) {
       if (rows < NORMA_QUARTER && r + lane >= rows) break;
-      oct x = wide >= 8 ? load_oct(v->type, v->x, at) : load_oct_rest(v->type, v->x, at, wide);
-      oct q = wide >= 8 ? load_oct(v->dy_type, v->dy, dy_at) : load_oct_rest(v->dy_type, v->dy, dy_at, wide);
+      oct x = load_columns(v->type, v->x, at, wide);
+      oct q = load_columns(v->dy_type, v->dy, dy_at, wide);
       oct d = oct_sub(oct_sub(x, oct_set(p->mean[unit])), oct_set(p->mean_lo[unit]));
       q_lane[lane] = oct_add(q_lane[lane], q);
       x_lane[lane] = oct_add(x_lane[lane], oct_mul(q, oct_mul(d, oct_set(p->rstd[unit]))));

@@ -29,10 +29,11 @@ NORMA_INLINE oct load_oct(norma_type type, const void *from, int64_t at) {
   return oct_floats(load_eight(type, from, at, room));
 }
 
-/* Fewer than eight columns are left. */
-NORMA_INLINE oct load_oct_rest(norma_type type, const void *from, int64_t at, int64_t n) {
+/* Eight neighbours, of which `wide` are there if it is less. */
+NORMA_INLINE oct load_columns(norma_type type, const void *from, int64_t at, int64_t wide) {
   NORMA_ALIGNED float room[NORMA_GROUP];
-  load_rest(type, from, at, n, room);
+  if (wide >= 8) return load_oct(type, from, at);
+  load_rest(type, from, at, wide, room);
   return oct_floats(room);
 }
 
@@ -88,27 +89,18 @@ NORMA_INLINE void moments_row_of(two_sums *sums, oct d, bool about_zero, oct piv
   sums->second = about_zero ? oct_exact_fma(d, d, sums->second) : oct_add(sums->second, oct_mul(d, d));
 }
 
-/* Rows of a lane, `step` elements apart, from element `at` on; each fetches the one `ahead` of it. */
+/* Octs of a lane's rows, `step` elements apart, from element `at` on; each row fetches the one `ahead` of it. Of a last
+ * oct only `wide` columns may be there; about_zero is false for it, and subtracting a pivot of 0 changes nothing. */
 NORMA_INLINE void moments_lane(norma_type type, const void *x, int64_t at, int64_t step, int rows, int64_t ahead,
-                               bool about_zero, const double *pivots, two_sums *sums) {
+                               int octs, int64_t wide, bool about_zero, const double *pivots, two_sums *sums) {
   oct pivot[OCTS];
-  for (int k = 0; k < OCTS; k++) pivot[k] = oct_load(pivots + 8 * k), sums[k] = sums_of_nothing();
+  for (int k = 0; k < octs; k++) pivot[k] = oct_load(pivots + 8 * k), sums[k] = sums_of_nothing();
   NORMA_UNROLL(8)
   for (int r = 0; r < rows; r++, at += step) {
     prefetch_at(type, x, at + ahead);
-    for (int k = 0; k < OCTS; k++) moments_row_of(&sums[k], load_oct(type, x, at + 8 * k), about_zero, pivot[k]);
+    for (int k = 0; k < octs; k++)
+      moments_row_of(&sums[k], load_columns(type, x, at + 8 * k, wide), about_zero, pivot[k]);
   }
-}
-
-/* Of `wide` < 8 columns, or 8. Where the pivot is 0, subtracting it changes nothing. */
-NORMA_INLINE two_sums moments_few(norma_type type, const void *x, int64_t at, int64_t step, int rows, int64_t wide,
-                                  oct pivot) {
-  two_sums sums = sums_of_nothing();
-  for (int r = 0; r < rows; r++, at += step) {
-    oct d = wide >= 8 ? load_oct(type, x, at) : load_oct_rest(type, x, at, wide);
-    moments_row_of(&sums, d, false, pivot);
-  }
-  return sums;
 }
 
 /* Whether the pivots of columns side by side are 0. */
@@ -131,13 +123,13 @@ NORMA_INLINE void moments_columns(norma_type type, const void *x, int64_t stride
       two_sums sums[OCTS];
       for (; c < whole; c += SIDE) {
         bool zero = about_zero[c / SIDE];
-        if (rows == ROWS && zero) moments_lane(type, x, at + c, step, ROWS, ahead, true, pivot + c, sums);
-        else if (zero) moments_lane(type, x, at + c, step, rows, ahead, true, pivot + c, sums);
-        else moments_lane(type, x, at + c, step, rows, ahead, false, pivot + c, sums);
+        if (rows == ROWS && zero) moments_lane(type, x, at + c, step, ROWS, ahead, OCTS, 8, true, pivot + c, sums);
+        else if (zero) moments_lane(type, x, at + c, step, rows, ahead, OCTS, 8, true, pivot + c, sums);
+        else moments_lane(type, x, at + c, step, rows, ahead, OCTS, 8, false, pivot + c, sums);
         octs_end(s, lane, c, r == 0, sums, OCTS);
       }
       for (; c < columns; c += 8) {
-        sums[0] = moments_few(type, x, at + c, step, rows, columns - c, oct_load(pivot + c));
+        moments_lane(type, x, at + c, step, rows, ahead, 1, columns - c, false, pivot + c, sums);
         octs_end(s, lane, c, r == 0, sums, 1);
       }
     }

@@ -85,11 +85,13 @@ NORMA_INLINE oct gamma_of_row(const norma_slopes *p, bool weights, int64_t row) 
   return oct_set(weights ? p->weight[row * p->weight_row] + (float)p->weight_offset : 1);
 }
 
+/* As moments_lane. */
 NORMA_INLINE void gradients_lane(const column_lane *l, const norma_slopes *p, bool weights, bool takes_x, int rows,
-                                 int64_t c, const double *center, const double *pivot, two_sums *sums) {
+                                 int octs, int64_t wide, int64_t c, const double *center, const double *pivot,
+                                 two_sums *sums) {
   column_slopes slopes[OCTS];
   int64_t x_at = l->x_at + c, dy_at = l->dy_at + c, dy_next_at = l->dy_next_at + c;
-  for (int k = 0; k < OCTS; k++) {
+  for (int k = 0; k < octs; k++) {
     slopes[k] = column_slopes_at(p, weights, center, pivot, c + 8 * k);
     sums[k] = sums_of_nothing();
   }
@@ -98,24 +100,10 @@ NORMA_INLINE void gradients_lane(const column_lane *l, const norma_slopes *p, bo
     oct gamma = gamma_of_row(p, weights, l->row + r * NORMA_LANES);
     prefetch_at(l->type, l->x, x_at + l->x_ahead);
     prefetch_at(l->type, l->dy_next, dy_next_at);
-    for (int k = 0; k < OCTS; k++)
-      gradients_row_of(&sums[k], &slopes[k], weights, takes_x, load_oct(l->type, l->x, x_at + 8 * k),
-                       load_oct(l->dy_type, l->dy, dy_at + 8 * k), gamma);
+    for (int k = 0; k < octs; k++)
+      gradients_row_of(&sums[k], &slopes[k], weights, takes_x, load_columns(l->type, l->x, x_at + 8 * k, wide),
+                       load_columns(l->dy_type, l->dy, dy_at + 8 * k, wide), gamma);
   }
-}
-
-/* Of `wide` < 8 columns, or 8. Where the center is 0, subtracting it changes nothing. */
-NORMA_INLINE two_sums gradients_few(const column_lane *l, const norma_slopes *p, bool weights, int rows, int64_t c,
-                                    int64_t wide, const double *center, const double *pivot) {
-  column_slopes slopes = column_slopes_at(p, weights, center, pivot, c);
-  two_sums sums = sums_of_nothing();
-  int64_t x_at = l->x_at + c, dy_at = l->dy_at + c;
-  for (int r = 0; r < rows; r++, x_at += l->x_step, dy_at += l->dy_step) {
-    oct d = wide >= 8 ? load_oct(l->type, l->x, x_at) : load_oct_rest(l->type, l->x, x_at, wide);
-    oct q = wide >= 8 ? load_oct(l->dy_type, l->dy, dy_at) : load_oct_rest(l->dy_type, l->dy, dy_at, wide);
-    gradients_row_of(&sums, &slopes, weights, false, d, q, gamma_of_row(p, weights, l->row + r * NORMA_LANES));
-  }
-  return sums;
 }
 
 /* A lane of the group that starts at row r. */
@@ -149,13 +137,13 @@ NORMA_INLINE void gradients_columns(const column_views *v, const norma_slopes *p
       }
       for (; c < whole; c += SIDE) {
         bool x = takes_x[c / SIDE];
-        if (rows == ROWS && x) gradients_lane(&l, p, weights, true, ROWS, c, center, pivot, sums);
-        else if (x) gradients_lane(&l, p, weights, true, rows, c, center, pivot, sums);
-        else gradients_lane(&l, p, weights, false, rows, c, center, pivot, sums);
+        if (rows == ROWS && x) gradients_lane(&l, p, weights, true, ROWS, OCTS, 8, c, center, pivot, sums);
+        else if (x) gradients_lane(&l, p, weights, true, rows, OCTS, 8, c, center, pivot, sums);
+        else gradients_lane(&l, p, weights, false, rows, OCTS, 8, c, center, pivot, sums);
         octs_end(s, lane, c, r == 0, sums, OCTS);
       }
       for (; c < columns; c += 8) {
-        sums[0] = gradients_few(&l, p, weights, rows, c, columns - c, center, pivot);
+        gradients_lane(&l, p, weights, false, rows, 1, columns - c, c, center, pivot, sums);
         octs_end(s, lane, c, r == 0, sums, 1);
       }
     }
