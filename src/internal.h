@@ -95,7 +95,7 @@ typedef struct norma_call {
   norma_operand mean, var, rstd;       /* forward's outputs per unit */
   norma_operand dweight, dbias;        /* backward's outputs per gamma */
   norma_operand gain;                  /* per unit, present in AdaIN's backward: stands for gamma * scale in dx */
-  double weight_offset;                /* added to weight: 1 for the 1 + scale form */
+  double weight_offset;                /* 1 for the 1 + scale form: norma_gamma_make adds it to weight */
   double param_scale;                  /* multiplies weight and bias in the forward pass; 1 for all but AdaIN */
   double eps, alpha;                   /* alpha: y is blended with x; 1 for all but AdaIN */
   int ddof;
@@ -141,8 +141,14 @@ typedef struct norma_workspace {
   void *owned;
 } norma_workspace;
 size_t norma_workspace_bytes(int64_t units, int doubles_per_unit);
+static inline size_t norma_add_bytes(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
 norma_status norma_workspace_open(norma_workspace *made, void *given, size_t given_size, size_t needed,
                                   norma_error *error);
 void norma_workspace_close(norma_workspace *workspace);
+
+/* gamma.c: where the caller's flags say 1 + weight, the bytes that it needs; and makes it, which then is the weight of
+ * the call. Returns the workspace behind it. */
+size_t norma_gamma_bytes(const norma_layer *layer, const void *weight, unsigned flags);
+double *norma_gamma_make(norma_call *call, double *workspace);
 
 #endif

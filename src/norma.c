@@ -206,18 +206,16 @@ static norma_status check_forward_fields(const void *args, norma_error *error) {
   return make_forward(args, &call, error);
 }
 
-static size_t add_bytes(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
-
 static size_t pass_bytes(const norma_layer *layer) {
-  return add_bytes(norma_workspace_bytes(norma_layer_units(layer), SAVED_DOUBLES), norma_column_workspace(layer));
+  return norma_add_bytes(norma_workspace_bytes(norma_layer_units(layer), SAVED_DOUBLES), norma_column_workspace(layer));
 }
 
 static size_t forward_bytes(const norma_forward_args *args) {
-  size_t whole = pass_bytes(args->layer);
-  if (!args->sample_moments) return whole;
+  size_t whole = pass_bytes(args->layer), gamma = norma_gamma_bytes(args->layer, args->weight, args->flags);
+  if (!args->sample_moments) return norma_add_bytes(whole, gamma);
   norma_layer split = norma_split_layer(args->layer);
   size_t samples = pass_bytes(&split); /* taken before the whole, so that it can have the same memory */
-  return samples > whole ? samples : whole;
+  return norma_add_bytes(samples > whole ? samples : whole, gamma);
 }
 
 size_t norma_forward_workspace(const norma_forward_args *args) {
@@ -233,7 +231,8 @@ static norma_status forward(const void *arguments, norma_error *error) {
   status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, forward_bytes(args), error);
   if (status) return status;
   if (args->residual) norma_add_residual(&call);
-  norma_saved *own = (norma_saved *)workspace.doubles, *saved = args->saved ? args->saved : own;
+  norma_saved *own = (norma_saved *)norma_gamma_make(&call, workspace.doubles);
+  norma_saved *saved = args->saved ? args->saved : own;
   int64_t units = norma_layer_units(call.layer);
   if (args->sample_moments)
     norma_sample_moments(&call, own, args->sample_moments, own + norma_layer_samples(call.layer) * units);
@@ -348,11 +347,12 @@ static size_t backward_bytes(const norma_backward_args *args) {
   enum { PER_UNIT = SAVED_DOUBLES + PAIR_DOUBLES };
   size_t whole = norma_workspace_bytes(norma_layer_units(args->layer), PER_UNIT);
   size_t scratch = norma_backward_scratch(args->layer);
-  if (!args->sample_sums) return add_bytes(whole, scratch);
+  whole = norma_add_bytes(whole, norma_gamma_bytes(args->layer, args->weight, args->flags));
+  if (!args->sample_sums) return norma_add_bytes(whole, scratch);
   norma_layer split = norma_split_layer(args->layer);
   size_t of_samples = norma_backward_scratch(&split);
-  whole = add_bytes(whole, norma_workspace_bytes(norma_layer_units(&split), PER_UNIT));
-  return add_bytes(whole, of_samples > scratch ? of_samples : scratch);
+  whole = norma_add_bytes(whole, norma_workspace_bytes(norma_layer_units(&split), PER_UNIT));
+  return norma_add_bytes(whole, of_samples > scratch ? of_samples : scratch);
 }
 
 size_t norma_backward_workspace(const norma_backward_args *args) {
@@ -386,7 +386,7 @@ static norma_status backward(const void *arguments, norma_error *error) {
   status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, backward_bytes(args), error);
   if (status) return status;
   int64_t units = norma_layer_units(call.layer);
-  norma_saved *own = (norma_saved *)workspace.doubles;
+  norma_saved *own = (norma_saved *)norma_gamma_make(&call, workspace.doubles);
   norma_pair *means = (norma_pair *)(own + units);
   if (!args->saved) norma_forward_pass(&call, own, NULL, means + units); /* there is no y: only the statistics */
   if (args->sample_sums || args->given_sums) backward_shared(&call, args, means, means + units);

@@ -30,7 +30,6 @@ static void write_rows(const pass *p, const tile_slopes *t, const norma_column_c
   s.weight = (const float *)norma_column_at(&p->weight, plane, outer, first, column);
   s.weight_step = p->weight.column_stride;
   s.weight_row = p->weight.row_stride;
-  s.weight_offset = p->plan.call->weight_offset;
   if (!p->keeps) s.z = norma_column_z(p, k, column, &z);
   s.dsum = norma_column_at(&p->dsum, plane, outer, first, column), s.dsum_row = p->dsum.row_stride;
   s.dafter = norma_column_at(&p->dafter, plane, outer, first, column), s.dafter_row = p->dafter.row_stride;

@@ -14,7 +14,7 @@ static norma_partial_sums *piece_at(const pass *p, int64_t plane, int64_t outer,
 
 static double weight_at(const pass *p, int64_t plane, int64_t outer, int64_t row, int64_t column) {
   const char *at = norma_column_at(&p->weight, plane, outer, row, column);
-  return at ? norma_gamma(p->plan.call, *(const float *)at) : 1;
+  return at ? *(const float *)at : 1;
 }
 
 /* The first dz of a unit: of its first run's first row. */
@@ -71,7 +71,6 @@ void norma_column_sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t
   else z.unit_step = 1;
   s.z = norma_column_z(p, &(norma_column_chunk){plane, outer, row, rows}, first, &z);
   if (p->keeps) s.dz = (float *)norma_column_at(&p->dx, plane, outer, row, first), s.dz_row = p->dx.row_stride;
-  s.weight_offset = p->plan.call->weight_offset;
   p->plan.kernels->column_gradients(p->plan.call->type, &s, p->by_row, norma_column_at(&p->x, plane, outer, row, first),
                                     p->x.row_stride, norma_column_at(&p->dy, plane, outer, row, first),
                                     p->dy.row_stride, rows, n, pivot, sum);

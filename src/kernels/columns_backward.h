@@ -82,7 +82,7 @@ NORMA_INLINE void gradients_row_of(two_sums *sums, const column_slopes *s, bool 
 }
 
 NORMA_INLINE oct gamma_of_row(const norma_slopes *p, bool weights, int64_t row) {
-  return oct_set(weights ? p->weight[row * p->weight_row] + (float)p->weight_offset : 1);
+  return oct_set(weights ? p->weight[row * p->weight_row] : 1);
 }
 
 /* As moments_lane. */

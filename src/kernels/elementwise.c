@@ -72,7 +72,7 @@ static void times_weight(const job *j, int64_t first, int64_t n, double by, doub
   double weight[NORMA_BLOCK];
   if (j->weight.data) norma_walk_gather(&j->weight, 0, first, n, weight);
   if (j->weight.data)
-    for (int64_t i = 0; i < n; i++) values[i] *= norma_gamma(j->call, weight[i]) * by;
+    for (int64_t i = 0; i < n; i++) values[i] *= weight[i] * by;
   else if (by != 1)
     for (int64_t i = 0; i < n; i++) values[i] *= by;
 }
@@ -171,7 +171,7 @@ static void single_dx(const job *j, int64_t first, int64_t n, const double *dy, 
     norma_saved saved = {mean[i], mean_lo[i], rstd[i], 1};
     norma_pair means = {0};
     if (j->q.data) means = (norma_pair){q[i], q_xhat[i], first_q[i]};
-    float gamma = weight ? (float)norma_gamma(j->call, weight[i]) : 1;
+    float gamma = weight ? (float)weight[i] : 1;
     dx[i] = norma_single_dx(&saved, j->q.data ? &means : NULL, (float)x[i], (float)dy[i], gamma,
                             dsum ? (float)dsum[i] : -0.0f);
   }

@@ -27,28 +27,28 @@ void norma_times_slope(const norma_call *call, const double *z, double *dy, int6
 float norma_single_dz(const norma_call *call, const norma_saved *saved, double x, double dy, double weight,
                       double bias, double after) {
   if (!call->activation) return (float)dy;
-  float z = norma_single_z(saved, (float)x, (float)norma_gamma(call, weight), (float)bias, (float)after);
+  float z = norma_single_z(saved, (float)x, (float)weight, (float)bias, (float)after);
   return (float)dy * norma_slope_f32(call->activation, z);
 }
 
-static double z_of(const norma_call *call, const norma_affine *at, int64_t i, double by) {
+static double z_of(const norma_affine *at, int64_t i, double by) {
   double xhat = ((at->x[i] * at->scale[i] - at->mean[i]) - at->mean_lo[i]) * at->rstd[i];
-  double z = xhat * (at->weight ? (at->weight[i] + call->weight_offset) * by : by);
+  double z = xhat * (at->weight ? at->weight[i] * by : by);
   if (at->bias) z += at->bias[i] * by;
   return at->after ? z + at->after[i] * by : z;
 }
 
-static float single_z(const norma_call *call, const norma_affine *at, int64_t i) {
+static float single_z(const norma_affine *at, int64_t i) {
   norma_saved saved = {at->mean[i], at->mean_lo[i], at->rstd[i], at->scale[i]};
-  float weight = (at->weight ? (float)at->weight[i] : 1) + (float)call->weight_offset;
+  float weight = at->weight ? (float)at->weight[i] : 1;
   return norma_single_z(&saved, (float)at->x[i], weight, at->bias ? (float)at->bias[i] : -0.0f,
                         at->after ? (float)at->after[i] : -0.0f);
 }
 
 void norma_before_activation(const norma_call *call, const norma_affine *at, double *z, int64_t n) {
   for (int64_t i = 0; i < n; i++) {
-    z[i] = norma_is_single(call) ? single_z(call, at, i) : z_of(call, at, i, 1);
-    if (call->type == NORMA_F64 && !isfinite(z[i])) z[i] = z_of(call, at, i, 0x1p-64) * 0x1p64;
+    z[i] = norma_is_single(call) ? single_z(at, i) : z_of(at, i, 1);
+    if (call->type == NORMA_F64 && !isfinite(z[i])) z[i] = z_of(at, i, 0x1p-64) * 0x1p64;
   }
 }
 

@@ -97,10 +97,7 @@ static void sum_stretch(const column *c, const norma_reduction *r, const int64_t
     }
     if (at->weight >= 0 && !c->job->by_run) {
       gather(r, at->weight, offset, first + i, count, weight);
-      for (int64_t k = 0; k < count; k++) {
-        double gamma = norma_gamma(c->job->call, weight[k]);
-        q[k] *= gamma, x[k] *= gamma;
-      }
+      for (int64_t k = 0; k < count; k++) q[k] *= weight[k], x[k] *= weight[k];
     }
     for (int64_t k = 0; k < count; k++) /* a unit with a NaN poisons both gradients */
       q[k] = rstd[k] == rstd[k] ? q[k] - pivot * c->by : rstd[k];
@@ -138,10 +135,7 @@ static void end_run(void *context, const norma_reduction *r, const int64_t offse
   double weight = 1, n = (double)norma_axes_length(r->layer, &r->run);
   finish(c->job, r, offset, run);
   if (!c->job->by_run) return;
-  if (c->job->at.weight >= 0) {
-    gather(r, c->job->at.weight, offset, 0, 1, &weight);
-    weight = norma_gamma(c->job->call, weight);
-  }
+  if (c->job->at.weight >= 0) gather(r, c->job->at.weight, offset, 0, 1, &weight);
   norma_weigh_run(&run->sums, weight, n, first_of_run(c->job, offset) * c->by, c->pivot * c->by);
 }
 
@@ -194,7 +188,7 @@ static void sum_units(void *context, int64_t begin, int64_t end) {
   double m = (double)norma_layer_unit_elements(j->call->layer);
   for (int64_t unit = begin; unit < end; unit++) {
     double pivot = first_dz_at(j, unit);
-    if (j->at.weight >= 0) pivot *= norma_gamma(j->call, norma_reduction_first(&j->reduction, j->at.weight, unit));
+    if (j->at.weight >= 0) pivot *= norma_reduction_first(&j->reduction, j->at.weight, unit);
     j->means[unit] = norma_means_about(j->call, pivot, column_means(j, unit, pivot, m, m - j->call->ddof));
   }
 }
@@ -259,8 +253,7 @@ void norma_means_from_sums(const norma_call *call, const norma_sums *sums, int64
   if (norma_layer_unit_elements(call->layer) == 0) return; /* there is no dx, and no run to look at */
   int weight = call->weight.data ? norma_reduction_view(&r, &call->weight) : -1;
   for (int64_t u = 0; u < r.columns; u++)
-    means[u] = means_of(call, sums + u, samples, r.columns,
-                        weight < 0 ? 1 : norma_gamma(call, norma_reduction_first(&r, weight, u)));
+    means[u] = means_of(call, sums + u, samples, r.columns, weight < 0 ? 1 : norma_reduction_first(&r, weight, u));
 }
 
 static void sum_params(void *context, int64_t begin, int64_t end) {

@@ -211,11 +211,6 @@ void norma_sample_sums(norma_call *call, const norma_saved *saved, norma_saved *
                        norma_sums *sums, void *workspace);
 /* single.c: whether float32 arithmetic is the definition of y: everywhere but in float64 data and AdaIN. */
 bool norma_is_single(const norma_call *call);
-/* gamma: weight + offset, rounded to float32 where that is the arithmetic of y; so dy * gamma is exact in float64. */
-static inline double norma_gamma(const norma_call *call, double weight) {
-  double gamma = weight + call->weight_offset;
-  return norma_is_single(call) ? (double)(float)gamma : gamma;
-}
 /* y of one element before the activation, then; -0 for a bias or residual that is absent. And dx of one; means NULL:
  * statistics are given. */
 float norma_single_z(const norma_saved *saved, float x, float weight, float bias, float after);

@@ -123,7 +123,7 @@ static void set_z(const pass *p, const norma_saved *saved, const char *after, ti
 static void fill_tile(const pass *p, int64_t run, int64_t row, tile *t) {
   const norma_saved *saved = p->saved + run * p->shape.run + row;
   const char *x = row_at(p, &p->x, run, row), *dy = row_at(p, &p->dy, run, row);
-  double weight = p->weight ? p->weight[0] : 1, gamma = p->weight ? norma_gamma(p->call, weight) : 1;
+  double weight = p->weight ? p->weight[0] : 1;
   double bias = p->bias ? p->bias[0] : -0.0;
   t->in.z = NULL;
   t->in.keeps = p->keeps;
@@ -131,7 +131,6 @@ static void fill_tile(const pass *p, int64_t run, int64_t row, tile *t) {
   const char *after = row_at(p, &p->after, run, row);
   if (p->call->activation) set_z(p, saved, after, t);
   t->in.weight = p->weight;
-  t->in.weight_offset = p->call->weight_offset;
   t->in.dy_ahead = row + NORMA_QUARTER < p->shape.run ? NORMA_QUARTER * p->dy.stride : 0;
   for (int r = 0; r < t->rows; r++) {
     t->in.x[r] = x + r * p->x.stride * p->x.size, t->in.dy[r] = dy + r * p->dy.stride * p->dy.size;
@@ -144,7 +143,7 @@ static void fill_tile(const pass *p, int64_t run, int64_t row, tile *t) {
           norma_load_one(p->call->type, after ? after + r * p->after.stride * p->after.size : NULL, 0, -0.0);
       dz = norma_single_dz(p->call, &saved[r], x_first, dz, weight, bias, after_first);
     }
-    t->in.pivot[r] = dz * gamma;
+    t->in.pivot[r] = dz * weight;
   }
 }
 
@@ -173,7 +172,6 @@ static void write_tile(const pass *p, const tile *t, int64_t run, int64_t row) {
   s.dx = norma_dx_make(p->kernels, p->saved + run * p->shape.run + row, t->means, t->rows, &dx);
   s.weight = p->weight;
   s.weight_step = 1;
-  s.weight_offset = p->call->weight_offset;
   s.dsum = row_at(p, &p->dsum, run, row), s.dsum_row = p->dsum.stride;
   s.dafter = row_at(p, &p->dafter, run, row), s.dafter_row = p->dafter.stride;
   norma_rows rows = {.x = t->in.x[0], .dy = t->in.dy[0], .y = row_at(p, &p->dx, run, row), .rows = t->rows};

@@ -24,16 +24,13 @@ typedef struct summer {
   norma_partial_sums total;
 } summer;
 
-static double weight_at(const norma_row_plan *p, const float *weight) {
-  return weight ? norma_gamma(p->call, *weight) : 1;
-}
+static double weight_at(const float *weight) { return weight ? *weight : 1; }
 
 static norma_slopes slopes_of(const pass *b, int64_t unit, const char *weight) {
   const norma_saved *s = &b->saved[unit];
   norma_slopes slopes = {.mean = &s->mean, .mean_lo = &s->mean_lo, .rstd = &s->rstd};
   slopes.weight = (const float *)weight;
   slopes.weight_step = b->varies ? 1 : 0;
-  slopes.weight_offset = b->plan.call->weight_offset;
   return slopes;
 }
 
@@ -70,7 +67,7 @@ static void add_run(const pass *b, int64_t unit, int64_t o, int64_t m, const nor
   if (isnan(saved->rstd)) run.first.hi = run.second.hi = NAN;
   norma_run_sums_put(&b->runs, unit, o, m, &run);
   if (b->plan.call->sums) b->plan.call->sums[unit] = norma_sums_of(b->plan.run, s->first, &run);
-  if (!b->varies) norma_weigh_run(&run, weight_at(&b->plan, (const float *)weight), (double)b->plan.run, 0, s->pivot);
+  if (!b->varies) norma_weigh_run(&run, weight_at((const float *)weight), (double)b->plan.run, 0, s->pivot);
   norma_partial_sums_join(into, &run);
 }
 
@@ -136,7 +133,7 @@ static void start_unit(const pass *b, int64_t unit, summer *s) {
   double dy = norma_load_one(type, norma_row_start(p, DY, unit, 0, 0), 0, 0);
   s->first = norma_single_dz(p->call, &b->saved[unit], x, dy, norma_load_one(NORMA_F32, weight, 0, 1),
                              norma_load_one(NORMA_F32, bias, 0, -0.0), after);
-  s->pivot = weight_at(p, (const float *)weight) * s->first;
+  s->pivot = weight_at((const float *)weight) * s->first;
 }
 
 /* dx of units first .. first + write - 1, and the sums of the `measure` units after them. */
@@ -197,7 +194,6 @@ static void batch_slopes_init(const pass *b, batch *t, norma_slopes *s) {
   *s = (norma_slopes){.mean = t->mean, .mean_lo = t->mean_lo, .rstd = t->rstd, .unit_row = 1};
   s->weight_step = b->varies ? 1 : 0;
   s->weight_row = norma_row_step(p, WEIGHT);
-  s->weight_offset = p->call->weight_offset;
   s->dsum_row = norma_row_step(p, DSUM), s->dafter_row = norma_row_step(p, DAFTER);
   if (!p->call->activation) return;
   t->z = norma_coefs_make(p->call, t->hi, t->lo, t->z_rstd, b->saved + t->unit);
@@ -243,7 +239,7 @@ static void sum_run(const pass *b, batch *t, batch_sums *s, int64_t o, int64_t m
   norma_slopes *slopes = &s->slopes;
   batch_slopes_move(p, t, slopes, o, m);
   for (int i = 0; i < t->count && !b->varies && (slopes->weight != s->weighed || o + m == 0); i++)
-    s->weight[i] = weight_at(p, slopes->weight ? slopes->weight + i * slopes->weight_row : NULL);
+    s->weight[i] = weight_at(slopes->weight ? slopes->weight + i * slopes->weight_row : NULL);
   s->weighed = slopes->weight;
   if (!b->varies) slopes->weight = NULL;
   if (b->keeps) slopes->dz = rows.y, slopes->dz_row = rows.y_stride;

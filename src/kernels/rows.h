@@ -101,7 +101,7 @@ static NORMA_TARGET void batch_moments(norma_type type, const norma_rows *rows, 
 
 /* What all elements of a row share, in registers. An absent bias is -0, which changes no number when it is added. */
 typedef struct shared_coefs {
-  wide hi, lo, rstd, weight, bias, offset;
+  wide hi, lo, rstd, weight, bias;
 } shared_coefs;
 
 /* Where the coefficients of a row start. */
@@ -117,12 +117,11 @@ NORMA_INLINE row_coefs coefs_of_row(const norma_coefs *c, int64_t r) {
   return row;
 }
 
-NORMA_INLINE shared_coefs coefs_share(const row_coefs *c, float weight_offset, bool units) {
+NORMA_INLINE shared_coefs coefs_share(const row_coefs *c, bool units) {
   shared_coefs s = {.hi = wide_set(units ? 0 : c->hi[0]), .lo = wide_set(units ? 0 : c->lo[0])};
   s.rstd = wide_set(units ? 0 : c->rstd[0]);
-  s.weight = wide_set(c->weight ? c->weight[0] + weight_offset : 1);
+  s.weight = wide_set(c->weight ? c->weight[0] : 1);
   s.bias = wide_set(c->bias ? c->bias[0] : -0.0f);
-  s.offset = wide_set(weight_offset);
   return s;
 }
 
@@ -145,7 +144,7 @@ NORMA_INLINE wide forward_quarter(const row_coefs *c, const shared_coefs *s, boo
     wide d = wide_sub(wide_load(x + i), units ? wide_load(c->hi + at + i) : s->hi);
     d = wide_sub(d, units ? wide_load(c->lo + at + i) : s->lo);
     d = wide_mul(d, units ? wide_load(c->rstd + at + i) : s->rstd);
-    d = wide_mul(d, weights ? wide_add(wide_load(c->weight + at + i), s->offset) : s->weight);
+    d = wide_mul(d, weights ? wide_load(c->weight + at + i) : s->weight);
     d = wide_add(d, biases ? wide_load(c->bias + at + i) : s->bias);
     wide_store(y + i, d);
     bad = wide_bad(bad, d);
@@ -242,7 +241,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, int64_t r, 
   NORMA_ALIGNED float in[NORMA_GROUP], after_room[NORMA_GROUP], result[NORMA_GROUP];
   two_sums s = sums_of_nothing();
   const row_coefs row = coefs_of_row(c, r);
-  const shared_coefs shared = coefs_share(&row, c->weight_offset, units);
+  const shared_coefs shared = coefs_share(&row, units);
   bool direct = type == NORMA_F32 && !out->stream;
   int64_t i = 0;
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {

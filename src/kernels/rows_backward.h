@@ -26,8 +26,7 @@ NORMA_INLINE void z_rest(const row_coefs *row, const norma_coefs *c, int64_t at,
   spread(rstd, row->rstd, c->unit_step, at, n, 0);
   spread(weight, row->weight, c->weight_step, at, n, 1);
   spread(bias, row->bias, c->bias_step, at, n, -0.0f);
-  float offset = c->weight ? c->weight_offset : 0;
-  for (int64_t i = 0; i < n; i++) z[i] = (((x[i] - hi[i]) - lo[i]) * rstd[i]) * (weight[i] + offset) + bias[i];
+  for (int64_t i = 0; i < n; i++) z[i] = (((x[i] - hi[i]) - lo[i]) * rstd[i]) * weight[i] + bias[i];
   for (int64_t i = n; i < NORMA_GROUP; i++) z[i] = 0;
 }
 
@@ -37,7 +36,7 @@ NORMA_INLINE void z_group(norma_type type, const norma_coefs *c, int64_t r, int6
   NORMA_ALIGNED float after_room[NORMA_GROUP];
   bool units = c->unit_step, weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
   const row_coefs row = coefs_of_row(c, r);
-  const shared_coefs shared = coefs_share(&row, c->weight_offset, units);
+  const shared_coefs shared = coefs_share(&row, units);
   wide bad = wide_set(0);
   if (n < NORMA_GROUP) z_rest(&row, c, at, x, n, z);
   for (int i = 0; n == NORMA_GROUP && i < NORMA_GROUP; i += NORMA_QUARTER)
@@ -78,7 +77,6 @@ NORMA_INLINE const float *load_dz(norma_type type, const norma_slopes *c, int64_
 typedef struct sum_slopes {
   oct mean, mean_lo, rstd, minus_pivot;
   const float *weight; /* of the first element; NULL: none varies along the row */
-  float weight_offset;
 } sum_slopes;
 
 /* Eight elements from the i-th on, of which n are there. takes_x: nothing is subtracted from x, whose products with dy
@@ -95,7 +93,7 @@ NORMA_INLINE void gradients_add(two_sums *lanes, const sum_slopes *c, bool weigh
   oct about_mean = oct_sub(d, c->mean), first = q, second;
   if (weights) {
     const float *weight = n == 8 ? c->weight + i : first_of_eight(c->weight + i, n, room);
-    oct gamma = oct_floats_plus(weight, c->weight_offset);
+    oct gamma = oct_floats(weight);
     first = oct_exact_fma(q, gamma, c->minus_pivot);
     second = oct_mul(oct_mul(q, oct_mul(oct_sub(about_mean, c->mean_lo), c->rstd)), gamma);
   } else {
@@ -111,7 +109,6 @@ NORMA_INLINE two_sums gradients_of(const norma_slopes *c, int64_t r, bool weight
   two_sums lanes = sums_of_nothing();
   int64_t unit = r * c->unit_row;
   sum_slopes row = {.mean = oct_set(c->mean[unit]), .minus_pivot = oct_set(-pivot)};
-  row.weight_offset = (float)c->weight_offset;
   row.mean_lo = oct_set(weights ? c->mean_lo[unit] : 0), row.rstd = oct_set(weights ? c->rstd[unit] : 1);
   row.weight = weights ? c->weight + r * c->weight_row + at : NULL;
   int i = 0;
@@ -186,7 +183,7 @@ static NORMA_TARGET void batch_gradients(norma_type type, const norma_slopes *c,
 
 /* What all elements of a row share. */
 typedef struct shared_slopes {
-  wide hi, lo, rstd, q_hi, q_lo, q_xhat, weight, offset;
+  wide hi, lo, rstd, q_hi, q_lo, q_xhat, weight;
 } shared_slopes;
 
 /* Where the slopes of a row start; dx.saved and dx.means stay those of the first. */
@@ -203,10 +200,9 @@ NORMA_INLINE row_slopes slopes_of_row(const norma_slopes *c, int64_t r) {
   return row;
 }
 
-NORMA_INLINE shared_slopes slopes_share(const row_slopes *row, float weight_offset, bool units) {
+NORMA_INLINE shared_slopes slopes_share(const row_slopes *row, bool units) {
   const norma_dx *d = &row->dx;
-  float gamma = row->weight ? row->weight[0] + weight_offset : 1;
-  shared_slopes s = {.offset = wide_set(weight_offset), .weight = wide_set(gamma)};
+  shared_slopes s = {.weight = wide_set(row->weight ? row->weight[0] : 1)};
   if (units) return s;
   s.hi = wide_set(d->hi[0]), s.lo = wide_set(d->lo[0]), s.rstd = wide_set(d->rstd[0]);
   s.q_hi = wide_set(d->q_hi[0]), s.q_lo = wide_set(d->q_lo[0]), s.q_xhat = wide_set(d->q_xhat[0]);
@@ -232,7 +228,7 @@ NORMA_INLINE wide backward_quarter(const row_slopes *row, const shared_slopes *s
   NORMA_UNROLL(16)
   for (int i = 0; i < NORMA_QUARTER; i += NORMA_WIDE) {
     wide rstd = units ? wide_load(u->rstd + at + i) : s->rstd;
-    wide gamma = weights ? wide_add(wide_load(row->weight + at + i), s->offset) : s->weight;
+    wide gamma = weights ? wide_load(row->weight + at + i) : s->weight;
     wide d = wide_mul(wide_mul(wide_load(dy + i), gamma), rstd);
     if (!given) {
       wide xhat = wide_sub(wide_load(x + i), units ? wide_load(u->hi + at + i) : s->hi);
@@ -354,7 +350,7 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
   two_sums s = sums_of_nothing();
   bool takes_x = ahead && row_takes_x(type, &ahead->slopes, 0, weights, ahead->x), given = !c->dx.means;
   dx_row here = {.all = c, .r = r, .row = slopes_of_row(c, r)};
-  here.shared = slopes_share(&here.row, (float)c->weight_offset, units);
+  here.shared = slopes_share(&here.row, units);
   for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
     if (ahead) {
       prefetch_group(type, ahead->x, i + 8 * NORMA_GROUP);

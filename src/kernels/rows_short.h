@@ -28,7 +28,7 @@ NORMA_INLINE void forward_short(const norma_coefs *c, bool weights, bool biases,
     const float *x = (const float *)rows->x + r * rows->x_stride;
     float *y = (float *)rows->y + r * rows->y_stride;
     const row_coefs row = coefs_of_row(c, r);
-    const shared_coefs shared = coefs_share(&row, c->weight_offset, false);
+    const shared_coefs shared = coefs_share(&row, false);
     wide bad = wide_set(0);
     prefetch_row(x, rows->x_ahead, n);
     for (int64_t i = 0; i < n; i += NORMA_QUARTER) {
@@ -66,7 +66,7 @@ NORMA_INLINE void backward_short(const norma_slopes *c, bool given, bool weights
     const float *x = (const float *)rows->x + r * rows->x_stride, *dy = (const float *)rows->dy + r * rows->dy_stride;
     float *dx = (float *)rows->y + r * rows->y_stride;
     const row_slopes row = slopes_of_row(c, r);
-    const shared_slopes shared = slopes_share(&row, (float)c->weight_offset, false);
+    const shared_slopes shared = slopes_share(&row, false);
     wide bad = wide_set(0);
     prefetch_row(x, rows->x_ahead, n);
     prefetch_row(dy, rows->dy_ahead, n);

@@ -13,7 +13,6 @@
  *     quad_few    converts the first n of 4 float32 and reads no more; the rest is 0
  *     quad_first  keeps the first n lanes and makes the rest 0
  *     quad_exact_fma  a b + c where a b is exact, as products of float32 numbers are: fused or not, the same bits
- *     quad_floats_plus adds a float32 number to 4 of them, and converts
  *     norma_stream_line writes 64 bytes past the caches; both ends are multiples of 64; norma_stream_end orders them;
  *     norma_copy_line copies as many, anywhere
  */
@@ -54,9 +53,6 @@ NORMA_INLINE quad quad_set(double v) { return _mm256_set1_pd(v); }
 NORMA_INLINE quad quad_load(const double *p) { return _mm256_loadu_pd(p); }
 NORMA_INLINE void quad_store(double *p, quad a) { _mm256_storeu_pd(p, a); }
 NORMA_INLINE quad quad_floats(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
-NORMA_INLINE quad quad_floats_plus(const float *p, float v) {
-  return _mm256_cvtps_pd(_mm_add_ps(_mm_loadu_ps(p), _mm_set1_ps(v)));
-}
 NORMA_INLINE quad quad_add(quad a, quad b) { return _mm256_add_pd(a, b); }
 NORMA_INLINE quad quad_sub(quad a, quad b) { return _mm256_sub_pd(a, b); }
 NORMA_INLINE quad quad_mul(quad a, quad b) { return _mm256_mul_pd(a, b); }
@@ -236,10 +232,6 @@ NORMA_INLINE bool wide_is_bad(wide bad) { return bad != bad; }
 #if !defined(NORMA_ISA_NEON)
 NORMA_INLINE quad quad_exact_fma(quad a, quad b, quad c) { return quad_add(quad_mul(a, b), c); }
 #endif
-NORMA_INLINE quad quad_floats_plus(const float *p, float v) {
-  const float sum[4] = {p[0] + v, p[1] + v, p[2] + v, p[3] + v};
-  return quad_floats(sum);
-}
 NORMA_INLINE quad quad_few(const float *p, int n) {
   double v[4] = {0};
   for (int i = 0; i < n; i++) v[i] = p[i];
@@ -268,9 +260,6 @@ NORMA_INLINE oct oct_few(const float *p, int n) {
   return _mm512_cvtps_pd(_mm256_maskz_loadu_ps((__mmask8)((1u << n) - 1), p));
 }
 NORMA_INLINE oct oct_first(oct a, int n) { return _mm512_maskz_mov_pd((__mmask8)((1u << n) - 1), a); }
-NORMA_INLINE oct oct_floats_plus(const float *p, float v) {
-  return _mm512_cvtps_pd(_mm256_add_ps(_mm256_loadu_ps(p), _mm256_set1_ps(v)));
-}
 NORMA_INLINE quad oct_low(oct a) { return _mm512_castpd512_pd256(a); }
 NORMA_INLINE quad oct_high(oct a) { return _mm512_extractf64x4_pd(a, 1); }
 #else
@@ -295,9 +284,6 @@ NORMA_INLINE oct oct_few(const float *p, int n) {
 }
 NORMA_INLINE oct oct_first(oct a, int n) {
   return (oct){n < 4 ? quad_first(a.low, n) : a.low, n > 4 ? quad_first(a.high, n - 4) : quad_set(0)};
-}
-NORMA_INLINE oct oct_floats_plus(const float *p, float v) {
-  return (oct){quad_floats_plus(p, v), quad_floats_plus(p + 4, v)};
 }
 NORMA_INLINE quad oct_low(oct a) { return a.low; }
 NORMA_INLINE quad oct_high(oct a) { return a.high; }

@@ -28,7 +28,7 @@ void norma_forward_exact(const norma_coefs *c, int64_t first, const float *x, co
   for (int64_t i = 0; i < n; i++) {
     int64_t at = first + i;
     if (isfinite(y[i])) continue;
-    float weight = (c->weight ? c->weight[at * c->weight_step] : 1) + c->weight_offset;
+    float weight = c->weight ? c->weight[at * c->weight_step] : 1;
     float bias = c->bias ? c->bias[at * c->bias_step] : -0.0f;
     y[i] = (float)exact_z(&c->saved[at * c->unit_step], x[i], weight, bias, after ? after[i] : -0.0f);
     if (isnan(y[i])) memcpy(&y[i], &quiet, sizeof quiet);
@@ -67,7 +67,7 @@ void norma_backward_exact(const norma_slopes *c, int64_t first, const float *x, 
   for (int64_t i = 0; i < n; i++) {
     int64_t at = first + i, unit = at * c->unit_step;
     if (isfinite(dx[i])) continue;
-    float gamma = c->weight ? c->weight[at * c->weight_step] + (float)c->weight_offset : 1;
+    float gamma = c->weight ? c->weight[at * c->weight_step] : 1;
     const norma_pair *means = c->dx.means ? &c->dx.means[unit] : NULL;
     dx[i] = (float)exact_dx(&c->dx.saved[unit], means, x[i], dy[i], gamma, dsum ? dsum[i] : -0.0f);
     if (isnan(dx[i])) memcpy(&dx[i], &quiet, sizeof quiet);

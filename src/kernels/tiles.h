@@ -93,8 +93,7 @@ NORMA_INLINE void lanes_end(double lane[4][NORMA_GROUP], int rows, int n, double
 }
 
 NORMA_INLINE void gamma_of(const norma_tile *tile, int64_t at, int n, double *gamma) {
-  float offset = (float)tile->weight_offset;
-  for (int c = 0; c < n; c++) gamma[c] = tile->weight ? (double)(tile->weight[at + c] + offset) : 1;
+  for (int c = 0; c < n; c++) gamma[c] = tile->weight ? (double)tile->weight[at + c] : 1;
   for (int c = n; c < NORMA_GROUP; c++) gamma[c] = 0;
 }
 

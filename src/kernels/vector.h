@@ -11,7 +11,7 @@
 /* Units that are taken together, at most. */
 enum { NORMA_BLOCK_UNITS = 32, NORMA_GIVEN_UNITS = 512 };
 
-/* What the elements of a row are normalized with: y = (((x - hi) - lo) * rstd) * (weight + offset) + bias in float32.
+/* What the elements of a row are normalized with: y = (((x - hi) - lo) * rstd) * weight + bias in float32.
  * An array has one entry per element where its step is 1, and one for all where it is 0. */
 typedef struct norma_coefs {
   const float *hi, *lo, *rstd; /* the mean in two parts; rstd is NaN where float32 would not do */
@@ -21,7 +21,6 @@ typedef struct norma_coefs {
   const float *weight, *bias;  /* NULL: 1 and none */
   int64_t weight_step, bias_step;
   int64_t weight_row, bias_row; /* what is added to weight and bias for each further row */
-  float weight_offset;
   const void *after; /* an element of the data's type for each, added last; NULL: none */
   int64_t after_row; /* elements to that of each further row */
   norma_activation activation;
@@ -31,7 +30,6 @@ typedef struct norma_coefs {
 static inline norma_coefs norma_coefs_make(const norma_call *call, const float *hi, const float *lo, const float *rstd,
                                            const norma_saved *saved) {
   norma_coefs c = {.hi = hi, .lo = lo, .rstd = rstd, .saved = saved};
-  c.weight_offset = (float)call->weight_offset;
   c.activation = call->activation;
   return c;
 }
@@ -45,12 +43,12 @@ typedef struct norma_rows {
 } norma_rows;
 
 /* What the gradient of x is made of, in float32 (docs/accuracy.md):
- * dx = (((dy * (weight + offset)) * rstd - q_hi) - q_lo) - (((x - hi) - lo) * rstd) * q_xhat, then + dsum. */
+ * dx = (((dy * weight) * rstd - q_hi) - q_lo) - (((x - hi) - lo) * rstd) * q_xhat, then + dsum. */
 typedef struct norma_dx {
   const float *hi, *lo, *rstd;        /* as in norma_coefs */
   const float *q_hi, *q_lo, *q_xhat;  /* the means of the unit times rstd, that of q in two parts */
   const norma_saved *saved;           /* at full precision, for elements where float32 would not do */
-  const norma_pair *means;            /* NULL: statistics are given, dx = (dy * (weight + offset)) * rstd */
+  const norma_pair *means;            /* NULL: statistics are given, dx = (dy * weight) * rstd */
 } norma_dx;
 
 /* What the backward pass needs beside the rows: the sums in float64, and dx. */
@@ -61,7 +59,6 @@ typedef struct norma_slopes {
   int64_t unit_row;         /* what is added to them for each further row */
   const float *weight;      /* NULL: 1 */
   int64_t weight_step, weight_row;
-  double weight_offset;
   const norma_coefs *z; /* of an activation, whose slope at z dy is multiplied by; NULL: none */
   float *dz;            /* that product is kept here, where dx will be; NULL: it is computed again */
   int64_t dz_row;       /* what is added to it for each further row */
@@ -75,7 +72,6 @@ typedef struct norma_tile {
   const void *x[NORMA_QUARTER], *dy[NORMA_QUARTER];
   double mean[NORMA_QUARTER], mean_lo[NORMA_QUARTER], rstd[NORMA_QUARTER], pivot[NORMA_QUARTER];
   const float *weight; /* of each column; NULL: 1 */
-  double weight_offset;
   const norma_coefs *z;      /* of an activation: of the first row; NULL: none */
   float *dz[NORMA_QUARTER]; /* where dz is kept, if `keeps` */
   bool keeps;
