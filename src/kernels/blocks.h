@@ -7,6 +7,10 @@
 
 #define NORMA_ALIGNED __attribute__((aligned(64)))
 
+/* Numbers of an array are in memory and not in registers: to make them float64 costs one operation from there, and
+ * three from half a register. */
+#define NORMA_IN_MEMORY(array) __asm__("" : "+m"(array))
+
 NORMA_INLINE void widen_bf16(const uint16_t *from, float *to, int64_t n) {
   for (int64_t i = 0; i < n; i++) {
     uint32_t bits = (uint32_t)from[i] << 16;
@@ -35,22 +39,33 @@ NORMA_INLINE void narrow_f16(const float *from, uint16_t *to) {
     _mm256_storeu_si256((__m256i *)(to + i), h);
   }
 }
+/* 0 0 1 1 2 2 ... : where each number goes twice, and back. */
+NORMA_INLINE __m512i twice(int first) {
+  __m512i number = _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(first));
+  return _mm512_or_si512(number, _mm512_slli_epi32(number, 16));
+}
 NORMA_INLINE void widen_bf16_group(const uint16_t *from, float *to) {
-  for (int i = 0; i < NORMA_GROUP; i += 16) {
-    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(from + i)));
-    _mm512_storeu_si512(to + i, _mm512_slli_epi32(bits, 16));
+  const __m512i low = twice(0), high = twice(16);
+  for (int i = 0; i < NORMA_GROUP; i += 32) { /* a number is the upper half of its float32 */
+    __m512i v = _mm512_loadu_si512(from + i);
+    _mm512_storeu_si512(to + i, _mm512_maskz_permutexvar_epi16(0xaaaaaaaa, low, v));
+    _mm512_storeu_si512(to + i + 16, _mm512_maskz_permutexvar_epi16(0xaaaaaaaa, high, v));
   }
 }
-/* Sixteen float32 numbers as bfloat16 in the low halves. */
+/* Sixteen float32 numbers, rounded to bfloat16 in their upper halves. */
 NORMA_INLINE __m512i round_bf16(const float *from) {
-  __m512i bits = _mm512_loadu_si512(from), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  return _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  __m512i bits = _mm512_loadu_si512(from);
+  __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+  bits = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+  return _mm512_mask_add_epi32(bits, odd, bits, _mm512_set1_epi32(1));
 }
 NORMA_INLINE void narrow_bf16_group(const float *from, uint16_t *to) {
-  const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7); /* packing goes by quarters of the vectors */
+  NORMA_ALIGNED static const uint16_t evens_then_odds[32] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+                                                             1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
+  const __m512i order = _mm512_load_si512(evens_then_odds);
   for (int i = 0; i < NORMA_GROUP; i += 32) {
-    __m512i both = _mm512_packus_epi32(round_bf16(from + i), round_bf16(from + i + 16));
-    _mm512_storeu_si512(to + i, _mm512_permutexvar_epi64(order, both));
+    __m512i low = _mm512_srli_epi32(round_bf16(from + i), 16), high = round_bf16(from + i + 16);
+    _mm512_storeu_si512(to + i, _mm512_permutexvar_epi16(order, _mm512_mask_blend_epi16(0xaaaaaaaa, low, high)));
   }
 }
 #elif defined(NORMA_ISA_AVX2)
@@ -97,6 +112,26 @@ NORMA_INLINE const float *load_group(norma_type type, const void *from, int64_t 
   return room;
 }
 
+NORMA_INLINE void narrow_group(norma_type type, const float *from, uint16_t *to) {
+  if (type == NORMA_BF16) narrow_bf16_group(from, to);
+  else narrow_f16(from, to);
+}
+
+NORMA_INLINE int64_t group_bytes(norma_type type) { return type == NORMA_F32 ? 4 * NORMA_GROUP : 2 * NORMA_GROUP; }
+
+NORMA_INLINE void copy_lines(void *to, const void *from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) norma_copy_line((char *)to + i, (const char *)from + i);
+}
+
+/* 64 results, in lines past the caches where `stream`. */
+NORMA_INLINE void put_group(norma_type type, const float *values, char *to, bool stream) {
+  NORMA_ALIGNED uint16_t halves[NORMA_GROUP];
+  const void *from = values;
+  if (type != NORMA_F32) narrow_group(type, values, stream ? halves : (uint16_t *)to), from = halves;
+  for (int64_t i = 0; stream && i < group_bytes(type); i += 64) norma_stream_line(to + i, (const char *)from + i);
+  if (type == NORMA_F32 && !stream) copy_lines(to, from, group_bytes(type));
+}
+
 /* n < 64 elements; what is behind them must not be read. */
 NORMA_INLINE const float *load_few(norma_type type, const void *from, int64_t first, int64_t n, float *room) {
   NORMA_ALIGNED uint16_t halves[NORMA_GROUP];
@@ -104,6 +139,15 @@ NORMA_INLINE const float *load_few(norma_type type, const void *from, int64_t fi
   memset(halves, 0, sizeof halves);
   memcpy(halves, (const uint16_t *)from + first, (size_t)n * sizeof *halves);
   return load_group(type, halves, 0, room);
+}
+
+/* Any number of elements; `room` is for whole groups. */
+NORMA_INLINE const float *load_some(norma_type type, const void *from, int64_t first, int64_t n, float *room) {
+  int64_t i = 0;
+  if (type == NORMA_F32) return (const float *)from + first;
+  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) load_group(type, from, first + i, room + i);
+  if (i < n) load_few(type, from, first + i, n - i, room + i);
+  return room;
 }
 
 /* The same, and zeros behind them up to the end of their quarter. */
@@ -179,11 +223,14 @@ NORMA_INLINE bool sink_is_direct(norma_type type, const sink *s, const float *x,
 
 /* Lines that a group will be stored to soon, to be owned by then: a store that waits for its line holds up others. */
 enum { NORMA_STORE_AHEAD = 1024 };
-NORMA_INLINE void sink_ahead(const sink *s, int64_t bytes) {
-  uintptr_t at = (uintptr_t)s->to + NORMA_STORE_AHEAD; /* may be past the end */
+NORMA_INLINE void sink_ahead(const sink *s, const char *to, int64_t bytes) {
+  uintptr_t at = (uintptr_t)to + NORMA_STORE_AHEAD; /* may be past the end */
   if (at >= (uintptr_t)s->end) at += (uintptr_t)s->jump;
   for (int64_t i = 0; i < bytes && !s->stream; i += 64) __builtin_prefetch((const char *)(at + (uintptr_t)i), 1);
 }
+
+/* Whether whole groups may be written from s->to on, without waiting for a line to fill. */
+NORMA_INLINE bool sink_is_whole(const sink *s) { return !s->stream || (s->head == 0 && s->waiting == 0); }
 
 /* n <= 64 float32 results, rounded to the type. finite: none of them is NaN, which else becomes the canonical one. */
 NORMA_INLINE void store_group(norma_type type, sink *s, const float *values, int64_t n, bool finite) {
@@ -193,8 +240,7 @@ NORMA_INLINE void store_group(norma_type type, sink *s, const float *values, int
     else sink_put(s, values, (size_t)n * sizeof *values);
     return;
   }
-  if (type == NORMA_BF16) narrow_bf16_group(values, halves);
-  else narrow_f16(values, halves);
+  narrow_group(type, values, halves);
   for (int i = 0; __builtin_expect(!finite, 0) && i < n; i++)
     if (values[i] != values[i]) halves[i] = type == NORMA_BF16 ? 0x7fc0 : 0x7e00;
   if (n == NORMA_GROUP) sink_put(s, halves, sizeof halves);

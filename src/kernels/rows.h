@@ -1,4 +1,4 @@
-/* Template: a stretch of a row, consecutive in memory: its sums in the order of the tree, and y. */
+/* Template: a stretch of a row, consecutive in memory: its sums in the order of the tree, and the pieces of y. */
 #ifndef NORMA_ROWS_H
 #define NORMA_ROWS_H
 
@@ -56,6 +56,7 @@ NORMA_INLINE two_sums moments_of(const float *x, int n, bool about_zero, oct piv
 NORMA_INLINE void moments_piece(norma_type type, const void *x, int64_t at, int n, double pivot, two_sums *s) {
   NORMA_ALIGNED float room[NORMA_GROUP];
   const float *from = n == NORMA_GROUP ? load_group(type, x, at, room) : load_few(type, x, at, n, room);
+  if (type != NORMA_F32) NORMA_IN_MEMORY(room);
   if (pivot == 0) sums_add(s, moments_of(from, n, true, oct_set(0)));
   else sums_add(s, moments_of(from, n, false, oct_set(pivot)));
 }
@@ -138,7 +139,7 @@ static NORMA_TARGET __attribute__((noinline)) void forward_exact(const norma_coe
 
 /* A quarter. units, weights, biases: one coefficient for each element; constants in each caller. */
 NORMA_INLINE wide forward_quarter(const row_coefs *c, const shared_coefs *s, bool units, bool weights, bool biases,
-                                  int64_t at, const float *x, float *y, wide bad) {
+                                  int64_t at, const float *x, float *y, bool stream, wide bad) {
   NORMA_UNROLL(16)
   for (int i = 0; i < NORMA_QUARTER; i += NORMA_WIDE) {
     wide d = wide_sub(wide_load(x + i), units ? wide_load(c->hi + at + i) : s->hi);
@@ -146,32 +147,11 @@ NORMA_INLINE wide forward_quarter(const row_coefs *c, const shared_coefs *s, boo
     d = wide_mul(d, units ? wide_load(c->rstd + at + i) : s->rstd);
     d = wide_mul(d, weights ? wide_load(c->weight + at + i) : s->weight);
     d = wide_add(d, biases ? wide_load(c->bias + at + i) : s->bias);
-    wide_store(y + i, d);
+    if (stream) wide_stream(y + i, d);
+    else wide_store(y + i, d);
     bad = wide_bad(bad, d);
   }
   return bad;
-}
-
-/* Coefficients of a last quarter, of which n are there. */
-typedef struct coef_room {
-  float hi[NORMA_QUARTER], lo[NORMA_QUARTER], rstd[NORMA_QUARTER], weight[NORMA_QUARTER], bias[NORMA_QUARTER];
-} coef_room;
-
-NORMA_INLINE const float *pad(float *room, const float *from, int64_t step, int64_t at, int64_t n) {
-  if (!from || step == 0) return from;
-  for (int64_t i = 0; i < NORMA_QUARTER; i++) room[i] = i < n ? from[at + i] : 0;
-  return room;
-}
-
-NORMA_INLINE row_coefs coefs_pad(const row_coefs *row, const norma_coefs *c, coef_room *room, int64_t at, int64_t n) {
-  row_coefs padded = {
-      .hi = pad(room->hi, row->hi, c->unit_step, at, n),
-      .lo = pad(room->lo, row->lo, c->unit_step, at, n),
-      .rstd = pad(room->rstd, row->rstd, c->unit_step, at, n),
-      .weight = pad(room->weight, row->weight, c->weight_step, at, n),
-      .bias = pad(room->bias, row->bias, c->bias_step, at, n),
-  };
-  return padded;
 }
 
 /* A function of z in its two halves (activation.h): loops without branches, which the compiler turns into vectors. */
@@ -181,13 +161,16 @@ NORMA_INLINE row_coefs coefs_pad(const row_coefs *row, const norma_coefs *c, coe
     for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_##name##_end_f32(z[i], e[i]);          \
   } while (0)
 
-static NORMA_TARGET __attribute__((noinline)) void activate_group(norma_activation activation, float *restrict z) {
+/* n elements, and those behind them up to the end of their group. */
+static NORMA_TARGET __attribute__((noinline)) void activate(norma_activation activation, float *restrict z, int64_t n) {
   NORMA_ALIGNED float e[NORMA_GROUP];
-  if (activation == NORMA_RELU)
-    for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_relu_f32(z[i]);
-  if (activation == NORMA_SILU) NORMA_ACTIVATE(silu, z);
-  if (activation == NORMA_GELU) NORMA_ACTIVATE(gelu, z);
-  if (activation == NORMA_GELU_TANH) NORMA_ACTIVATE(gelu_tanh, z);
+  for (float *end = z + n; z < end; z += NORMA_GROUP) {
+    if (activation == NORMA_RELU)
+      for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_relu_f32(z[i]);
+    if (activation == NORMA_SILU) NORMA_ACTIVATE(silu, z);
+    if (activation == NORMA_GELU) NORMA_ACTIVATE(gelu, z);
+    if (activation == NORMA_GELU_TANH) NORMA_ACTIVATE(gelu_tanh, z);
+  }
 }
 
 /* What is added last to n <= 64 elements of row r from `at` on, as float32; NULL if there is nothing. */
@@ -196,111 +179,6 @@ NORMA_INLINE const float *load_after(norma_type type, const norma_coefs *c, int6
   if (!c->after) return NULL;
   at += r * c->after_row;
   return n == NORMA_GROUP ? load_group(type, c->after, at, room) : load_few(type, c->after, at, n, room);
-}
-
-/* z of a group gets it; all 64 of them are looked at. */
-NORMA_INLINE wide add_after(const float *after, int64_t n, float *z, wide bad) {
-  for (int64_t i = 0; i < n; i++) z[i] += after[i];
-  for (int i = 0; i < NORMA_GROUP; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(z + i));
-  return bad;
-}
-
-/* The last n < 64 elements. */
-NORMA_INLINE void forward_rest(norma_type type, const norma_coefs *c, int64_t r, const row_coefs *row,
-                               const shared_coefs *shared, bool units, bool weights, bool biases, int64_t first,
-                               const void *x, int64_t n, sink *out) {
-  coef_room room;
-  NORMA_ALIGNED float in[NORMA_GROUP], last[NORMA_QUARTER], after_room[NORMA_GROUP], result[NORMA_GROUP];
-  const float *from = load_few(type, x, first, n, in), *after = load_after(type, c, r, first, n, after_room);
-  bool direct = sink_is_direct(type, out, from, n) && !after && !c->activation;
-  float *y = direct ? (float *)out->to : result;
-  if (after || c->activation) memset(result, 0, sizeof result); /* all of them are looked at */
-  wide bad = wide_set(0);
-  int64_t i = 0;
-  for (; i + NORMA_QUARTER <= n; i += NORMA_QUARTER)
-    bad = forward_quarter(row, shared, units, weights, biases, first + i, from + i, y + i, bad);
-  if (i < n && i > 0) { /* once more what is before them: an element stands alone */
-    i = n - NORMA_QUARTER;
-    bad = forward_quarter(row, shared, units, weights, biases, first + i, from + i, y + i, bad);
-  } else if (i < n) {
-    row_coefs padded = coefs_pad(row, c, &room, first, n);
-    for (int k = 0; k < NORMA_QUARTER; k++) last[k] = k < n ? from[k] : 0;
-    bad = forward_quarter(&padded, shared, units, weights, biases, 0, last, y, bad);
-  }
-  if (after) bad = add_after(after, n, y, bad);
-  bool finite = !wide_is_bad(bad);
-  if (__builtin_expect(!finite, 0)) forward_exact(c, r, first, from, after, y, n);
-  if (c->activation) activate_group(c->activation, y);
-  if (direct) out->to += n * (int64_t)sizeof *y;
-  else store_group(type, out, y, n, finite);
-}
-
-/* A row, its variant given by constants: what has a coefficient for each element, whether another row is measured. */
-NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, int64_t r, bool units, bool weights, bool biases,
-                              const void *x, int64_t n, sink *out, norma_ahead *ahead, int64_t x_ahead) {
-  NORMA_ALIGNED float in[NORMA_GROUP], after_room[NORMA_GROUP], result[NORMA_GROUP];
-  two_sums s = sums_of_nothing();
-  const row_coefs row = coefs_of_row(c, r);
-  const shared_coefs shared = coefs_share(&row, units);
-  bool direct = type == NORMA_F32 && !out->stream;
-  int64_t i = 0;
-  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
-    if (ahead) {
-      prefetch_group(type, ahead->x, i + 16 * NORMA_GROUP);
-      moments_piece(type, ahead->x, i, NORMA_GROUP, ahead->pivot, &s);
-    }
-    if (x_ahead) prefetch_group(type, x, i + x_ahead);
-    sink_ahead(out, type == NORMA_F32 ? 256 : 128);
-    const float *from = load_group(type, x, i, in), *after = load_after(type, c, r, i, NORMA_GROUP, after_room);
-    float *to = direct && from != (const float *)out->to && !after ? (float *)out->to : result;
-    wide bad = wide_set(0);
-  NORMA_UNROLL(4)
-    for (int k = 0; k < NORMA_GROUP; k += NORMA_QUARTER)
-      bad = forward_quarter(&row, &shared, units, weights, biases, i + k, from + k, to + k, bad);
-    if (after) bad = add_after(after, NORMA_GROUP, to, bad);
-    bool finite = !wide_is_bad(bad);
-    if (__builtin_expect(!finite, 0)) forward_exact(c, r, i, from, after, to, NORMA_GROUP);
-    if (c->activation) activate_group(c->activation, to);
-    if (to == result) store_group(type, out, result, NORMA_GROUP, finite);
-    else out->to += sizeof result;
-  }
-  if (i < n) {
-    if (x_ahead) prefetch_group(type, x, i + x_ahead);
-    if (ahead) moments_piece(type, ahead->x, i, (int)(n - i), ahead->pivot, &s);
-    forward_rest(type, c, r, &row, &shared, units, weights, biases, i, x, n - i, out);
-  }
-  if (ahead) sums_end(&s, ahead->sum);
-}
-
-/* Before row r of n elements, `stride` apart: rows without a gap are one stream. */
-NORMA_INLINE void sink_row(sink *out, norma_type type, void *to, int64_t stride, int64_t n, int64_t r, bool stream) {
-  if (r > 0 && stride == n) return;
-  int64_t size = type == NORMA_F32 ? 4 : 2;
-  if (r > 0) sink_close(out);
-  sink_open(out, (char *)to + r * stride * size, stream);
-  out->end = out->to + n * size, out->jump = (stride - n) * size;
-}
-
-NORMA_INLINE void forward_rows(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases,
-                               const norma_rows *rows, bool stream, norma_ahead *ahead) {
-  sink out;
-  int64_t size = type == NORMA_F32 ? 4 : 2;
-  for (int64_t r = 0; r < rows->rows; r++) {
-    sink_row(&out, type, rows->y, rows->y_stride, rows->n, r, stream);
-    forward_row(type, c, r, units, weights, biases, (const char *)rows->x + r * rows->x_stride * size, rows->n, &out,
-                ahead, rows->x_ahead);
-  }
-  sink_close(&out);
-}
-
-/* The variants that layers have: parameters for each element, only weights, none. */
-NORMA_INLINE void forward_params(norma_type type, const norma_coefs *c, bool units, const norma_rows *rows, bool stream,
-                                 norma_ahead *ahead) {
-  bool weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
-  if (weights && biases) forward_rows(type, c, units, true, true, rows, stream, ahead);
-  else if (weights) forward_rows(type, c, units, true, false, rows, stream, ahead);
-  else if (biases) forward_rows(type, c, units, false, true, rows, stream, ahead);
-  else forward_rows(type, c, units, false, false, rows, stream, ahead);
 }
 
 #endif

@@ -2,7 +2,7 @@
 #ifndef NORMA_ROWS_BACKWARD_H
 #define NORMA_ROWS_BACKWARD_H
 
-#include "rows.h"
+#include "rows_forward.h"
 
 /* ---------------------------------------------------------------------------------------------------- gradients --- */
 
@@ -12,46 +12,13 @@ NORMA_INLINE const float *first_of_eight(const float *from, int n, float *room) 
   return room;
 }
 
-/* Coefficient `at` and those behind it, one for each of n elements. */
-NORMA_INLINE void spread(float *to, const float *from, int64_t step, int64_t at, int64_t n, float absent) {
-  if (from && step) memcpy(to, from + at, (size_t)n * sizeof *to);
-  for (int64_t i = 0; i < NORMA_GROUP && !(from && step); i++) to[i] = from ? from[0] : absent;
-}
-
-/* z of the last n < 64 elements before anything is added to it, and zeros up to the end of the group. */
-NORMA_INLINE void z_rest(const row_coefs *row, const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
-  NORMA_ALIGNED float hi[NORMA_GROUP], lo[NORMA_GROUP], rstd[NORMA_GROUP], weight[NORMA_GROUP], bias[NORMA_GROUP];
-  spread(hi, row->hi, c->unit_step, at, n, 0);
-  spread(lo, row->lo, c->unit_step, at, n, 0);
-  spread(rstd, row->rstd, c->unit_step, at, n, 0);
-  spread(weight, row->weight, c->weight_step, at, n, 1);
-  spread(bias, row->bias, c->bias_step, at, n, -0.0f);
-  for (int64_t i = 0; i < n; i++) z[i] = (((x[i] - hi[i]) - lo[i]) * rstd[i]) * weight[i] + bias[i];
-  for (int64_t i = n; i < NORMA_GROUP; i++) z[i] = 0;
-}
-
-/* z of n elements of row r, and zeros up to the end of the group. */
-NORMA_INLINE void z_group(norma_type type, const norma_coefs *c, int64_t r, int64_t at, const float *x, int64_t n,
-                          float *z) {
-  NORMA_ALIGNED float after_room[NORMA_GROUP];
-  bool units = c->unit_step, weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
-  const row_coefs row = coefs_of_row(c, r);
-  const shared_coefs shared = coefs_share(&row, units);
-  wide bad = wide_set(0);
-  if (n < NORMA_GROUP) z_rest(&row, c, at, x, n, z);
-  for (int i = 0; n == NORMA_GROUP && i < NORMA_GROUP; i += NORMA_QUARTER)
-    bad = forward_quarter(&row, &shared, units, weights, biases, at + i, x + i, z + i, bad);
-  const float *after = load_after(type, c, r, at, n, after_room);
-  bad = add_after(after, after ? n : 0, z, bad);
-  if (__builtin_expect(wide_is_bad(bad), 0)) forward_exact(c, r, at, x, after, z, n);
-}
-
 /* dz = dy times the slope at z, rounded to float32; n <= 64 elements, and zeros up to the end of their quarter. */
 static NORMA_TARGET __attribute__((noinline)) const float *dz_group(norma_type type, const norma_coefs *c, int64_t r,
                                                                     int64_t at, const float *x, const float *dy,
                                                                     int64_t n, float *dz) {
-  NORMA_ALIGNED float z[NORMA_GROUP], e[NORMA_GROUP];
-  z_group(type, c, r, at, x, n, z);
+  NORMA_ALIGNED float z[NORMA_GROUP], e[NORMA_GROUP], after_room[NORMA_GROUP];
+  const some_elements of = {c, r, at, n, x, load_after(type, c, r, at, n, after_room), 0, NULL};
+  z_of_some(&of, z);
   if (c->activation == NORMA_RELU)
     for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_relu_grad_f32(z[i]);
   if (c->activation == NORMA_SILU) NORMA_ACTIVATE(silu_grad, z);
@@ -265,6 +232,12 @@ NORMA_INLINE bool backward_group(const dx_row *c, bool given, bool units, bool w
   return finite;
 }
 
+NORMA_INLINE const float *pad_quarter(float *room, const float *from, int64_t step, int64_t at, int64_t n) {
+  if (!from || step == 0) return from;
+  for (int64_t i = 0; i < NORMA_QUARTER; i++) room[i] = i < n ? from[at + i] : 0;
+  return room;
+}
+
 /* A last quarter, of which n are there. */
 typedef struct slope_room {
   float hi[NORMA_QUARTER], lo[NORMA_QUARTER], rstd[NORMA_QUARTER];
@@ -276,10 +249,10 @@ NORMA_INLINE row_slopes slopes_pad(const dx_row *c, slope_room *room, int64_t at
   const norma_dx *from = &c->row.dx;
   int64_t step = c->all->unit_step;
   row_slopes padded = {
-      .dx = {pad(room->hi, from->hi, step, at, n), pad(room->lo, from->lo, step, at, n),
-             pad(room->rstd, from->rstd, step, at, n), pad(room->q_hi, from->q_hi, step, at, n),
-             pad(room->q_lo, from->q_lo, step, at, n), pad(room->q_xhat, from->q_xhat, step, at, n), NULL, NULL},
-      .weight = pad(room->weight, c->row.weight, c->all->weight_step, at, n),
+      .dx = {pad_quarter(room->hi, from->hi, step, at, n), pad_quarter(room->lo, from->lo, step, at, n),
+             pad_quarter(room->rstd, from->rstd, step, at, n), pad_quarter(room->q_hi, from->q_hi, step, at, n),
+             pad_quarter(room->q_lo, from->q_lo, step, at, n), pad_quarter(room->q_xhat, from->q_xhat, step, at, n), NULL, NULL},
+      .weight = pad_quarter(room->weight, c->row.weight, c->all->weight_step, at, n),
   };
   return padded;
 }
@@ -299,7 +272,7 @@ NORMA_INLINE bool backward_rest(const dx_row *c, bool given, bool units, bool we
                            dx + i, bad);
   } else if (i < n) {
     row_slopes padded = slopes_pad(c, &room, at, n);
-    const float *xs = pad(room.x, x, 1, 0, n), *dys = pad(room.dy, dy, 1, 0, n), *add = pad(room.dsum, dsum, 1, 0, n);
+    const float *xs = pad_quarter(room.x, x, 1, 0, n), *dys = pad_quarter(room.dy, dy, 1, 0, n), *add = pad_quarter(room.dsum, dsum, 1, 0, n);
     bad = backward_quarter(&padded, &c->shared, given, units, weights, 0, xs, dys, add, dx, bad);
   }
   bool finite = !wide_is_bad(bad);
@@ -359,7 +332,7 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
     }
     if (rows->x_ahead) prefetch_group(type, x, i + rows->x_ahead);
     if (rows->dy_ahead) prefetch_group(type, dy, i + rows->dy_ahead);
-    sink_ahead(out, type == NORMA_F32 ? 256 : 128);
+    sink_ahead(out, out->to, group_bytes(type));
     backward_piece(type, &here, given, units, weights, x, dy, i, NORMA_GROUP, out, dafter);
   }
   if (i < n) {

@@ -33,7 +33,7 @@ NORMA_INLINE void forward_short(const norma_coefs *c, bool weights, bool biases,
     prefetch_row(x, rows->x_ahead, n);
     for (int64_t i = 0; i < n; i += NORMA_QUARTER) {
       int64_t at = short_quarter(i, n);
-      bad = forward_quarter(&row, &shared, false, weights, biases, at, x + at, y + at, bad);
+      bad = forward_quarter(&row, &shared, false, weights, biases, at, x + at, y + at, false, bad);
     }
     if (__builtin_expect(wide_is_bad(bad), 0)) forward_exact(c, r, 0, x, NULL, y, n);
   }
@@ -53,10 +53,7 @@ static NORMA_TARGET void row_forward(norma_type type, const norma_coefs *c, cons
     else forward_short(c, false, false, rows);
     return;
   }
-  if (type == NORMA_F32 && c->unit_step) forward_params(NORMA_F32, c, true, rows, stream, NULL);
-  else if (type == NORMA_F32) forward_params(NORMA_F32, c, false, rows, stream, ahead);
-  else if (c->unit_step) forward_params(type, c, true, rows, stream, NULL);
-  else forward_params(type, c, false, rows, stream, ahead);
+  forward_rows(type, c, rows, stream, ahead);
 }
 
 /* Short rows of float32 of which nothing else is wanted, in the cache and not in place. */

@@ -7,6 +7,7 @@
  * A quad is four float64, an oct eight of them, in one register where there is one; `wide` is as many float32 as a
  * register has, NORMA_WIDE of them, a divisor of 16.
  *
+ *     wide_relu   max(a, 0) of numbers, +0 for -0
  *     wide_bad    collects, in `bad`, whether any of v is NaN or Inf; wide_is_bad tells
  *     quad_sums   {a, b, c, d} -> {sum a, sum b, sum c, sum d}, each as (l0 + l1) + (l2 + l3)
  *     quad_floats converts 4 float32
@@ -14,7 +15,7 @@
  *     quad_first  keeps the first n lanes and makes the rest 0
  *     quad_exact_fma  a b + c where a b is exact, as products of float32 numbers are: fused or not, the same bits
  *     norma_stream_line writes 64 bytes past the caches; both ends are multiples of 64; norma_stream_end orders them;
- *     norma_copy_line copies as many, anywhere
+ *     norma_copy_line copies as many, anywhere; wide_stream stores a vector past the caches, to a multiple of its size
  */
 #ifndef NORMA_SIMD_H
 #define NORMA_SIMD_H
@@ -87,9 +88,11 @@ typedef __m512 wide;
 NORMA_INLINE wide wide_set(float v) { return _mm512_set1_ps(v); }
 NORMA_INLINE wide wide_load(const float *p) { return _mm512_loadu_ps(p); }
 NORMA_INLINE void wide_store(float *p, wide a) { _mm512_storeu_ps(p, a); }
+NORMA_INLINE void wide_stream(float *p, wide a) { _mm512_stream_ps(p, a); }
 NORMA_INLINE wide wide_add(wide a, wide b) { return _mm512_add_ps(a, b); }
 NORMA_INLINE wide wide_sub(wide a, wide b) { return _mm512_sub_ps(a, b); }
 NORMA_INLINE wide wide_mul(wide a, wide b) { return _mm512_mul_ps(a, b); }
+NORMA_INLINE wide wide_relu(wide a) { return _mm512_max_ps(a, _mm512_setzero_ps()); }
 /* v * 0 + bad: no result depends on it, so it may be fused. */
 NORMA_INLINE wide wide_bad(wide bad, wide v) { return _mm512_fmadd_ps(v, _mm512_setzero_ps(), bad); }
 NORMA_INLINE bool wide_is_bad(wide bad) { return _mm512_cmp_ps_mask(bad, bad, _CMP_UNORD_Q) != 0; }
@@ -99,9 +102,11 @@ typedef __m256 wide;
 NORMA_INLINE wide wide_set(float v) { return _mm256_set1_ps(v); }
 NORMA_INLINE wide wide_load(const float *p) { return _mm256_loadu_ps(p); }
 NORMA_INLINE void wide_store(float *p, wide a) { _mm256_storeu_ps(p, a); }
+NORMA_INLINE void wide_stream(float *p, wide a) { _mm256_stream_ps(p, a); }
 NORMA_INLINE wide wide_add(wide a, wide b) { return _mm256_add_ps(a, b); }
 NORMA_INLINE wide wide_sub(wide a, wide b) { return _mm256_sub_ps(a, b); }
 NORMA_INLINE wide wide_mul(wide a, wide b) { return _mm256_mul_ps(a, b); }
+NORMA_INLINE wide wide_relu(wide a) { return _mm256_max_ps(a, _mm256_setzero_ps()); }
 NORMA_INLINE wide wide_bad(wide bad, wide v) { return _mm256_or_ps(bad, _mm256_sub_ps(v, v)); }
 NORMA_INLINE bool wide_is_bad(wide bad) { return _mm256_movemask_ps(_mm256_cmp_ps(bad, bad, _CMP_UNORD_Q)) != 0; }
 #endif
@@ -142,9 +147,11 @@ typedef __m128 wide;
 NORMA_INLINE wide wide_set(float v) { return _mm_set1_ps(v); }
 NORMA_INLINE wide wide_load(const float *p) { return _mm_loadu_ps(p); }
 NORMA_INLINE void wide_store(float *p, wide a) { _mm_storeu_ps(p, a); }
+NORMA_INLINE void wide_stream(float *p, wide a) { _mm_stream_ps(p, a); }
 NORMA_INLINE wide wide_add(wide a, wide b) { return _mm_add_ps(a, b); }
 NORMA_INLINE wide wide_sub(wide a, wide b) { return _mm_sub_ps(a, b); }
 NORMA_INLINE wide wide_mul(wide a, wide b) { return _mm_mul_ps(a, b); }
+NORMA_INLINE wide wide_relu(wide a) { return _mm_max_ps(a, _mm_setzero_ps()); }
 NORMA_INLINE wide wide_bad(wide bad, wide v) { return _mm_or_ps(bad, _mm_sub_ps(v, v)); }
 NORMA_INLINE bool wide_is_bad(wide bad) { return _mm_movemask_ps(_mm_cmpunord_ps(bad, bad)) != 0; }
 
@@ -182,9 +189,11 @@ typedef float32x4_t wide;
 NORMA_INLINE wide wide_set(float v) { return vdupq_n_f32(v); }
 NORMA_INLINE wide wide_load(const float *p) { return vld1q_f32(p); }
 NORMA_INLINE void wide_store(float *p, wide a) { vst1q_f32(p, a); }
+NORMA_INLINE void wide_stream(float *p, wide a) { wide_store(p, a); }
 NORMA_INLINE wide wide_add(wide a, wide b) { return vaddq_f32(a, b); }
 NORMA_INLINE wide wide_sub(wide a, wide b) { return vsubq_f32(a, b); }
 NORMA_INLINE wide wide_mul(wide a, wide b) { return vmulq_f32(a, b); }
+NORMA_INLINE wide wide_relu(wide a) { return vmaxq_f32(a, vdupq_n_f32(0)); }
 NORMA_INLINE wide wide_bad(wide bad, wide v) { return vaddq_f32(bad, vsubq_f32(v, v)); }
 NORMA_INLINE bool wide_is_bad(wide bad) { return vminvq_u32(vceqq_f32(bad, bad)) == 0; }
 
@@ -221,9 +230,11 @@ typedef float wide;
 NORMA_INLINE wide wide_set(float v) { return v; }
 NORMA_INLINE wide wide_load(const float *p) { return *p; }
 NORMA_INLINE void wide_store(float *p, wide a) { *p = a; }
+NORMA_INLINE void wide_stream(float *p, wide a) { wide_store(p, a); }
 NORMA_INLINE wide wide_add(wide a, wide b) { return a + b; }
 NORMA_INLINE wide wide_sub(wide a, wide b) { return a - b; }
 NORMA_INLINE wide wide_mul(wide a, wide b) { return a * b; }
+NORMA_INLINE wide wide_relu(wide a) { return a > 0 ? a : 0; }
 NORMA_INLINE wide wide_bad(wide bad, wide v) { return bad + (v - v); }
 NORMA_INLINE bool wide_is_bad(wide bad) { return bad != bad; }
 #endif
