@@ -141,15 +141,6 @@ NORMA_INLINE const float *load_few(norma_type type, const void *from, int64_t fi
   return load_group(type, halves, 0, room);
 }
 
-/* Any number of elements; `room` is for whole groups. */
-NORMA_INLINE const float *load_some(norma_type type, const void *from, int64_t first, int64_t n, float *room) {
-  int64_t i = 0;
-  if (type == NORMA_F32) return (const float *)from + first;
-  for (; i + NORMA_GROUP <= n; i += NORMA_GROUP) load_group(type, from, first + i, room + i);
-  if (i < n) load_few(type, from, first + i, n - i, room + i);
-  return room;
-}
-
 /* The same, and zeros behind them up to the end of their quarter. */
 NORMA_INLINE const float *load_rest(norma_type type, const void *from, int64_t first, int64_t n, float *room) {
   int64_t whole = (n + NORMA_QUARTER - 1) & -(int64_t)NORMA_QUARTER;

@@ -161,16 +161,13 @@ NORMA_INLINE wide forward_quarter(const row_coefs *c, const shared_coefs *s, boo
     for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_##name##_end_f32(z[i], e[i]);          \
   } while (0)
 
-/* n elements, and those behind them up to the end of their group. */
-static NORMA_TARGET __attribute__((noinline)) void activate(norma_activation activation, float *restrict z, int64_t n) {
+static NORMA_TARGET __attribute__((noinline)) void activate_group(norma_activation activation, float *restrict z) {
   NORMA_ALIGNED float e[NORMA_GROUP];
-  for (float *end = z + n; z < end; z += NORMA_GROUP) {
-    if (activation == NORMA_RELU)
-      for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_relu_f32(z[i]);
-    if (activation == NORMA_SILU) NORMA_ACTIVATE(silu, z);
-    if (activation == NORMA_GELU) NORMA_ACTIVATE(gelu, z);
-    if (activation == NORMA_GELU_TANH) NORMA_ACTIVATE(gelu_tanh, z);
-  }
+  if (activation == NORMA_RELU)
+    for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_relu_f32(z[i]);
+  if (activation == NORMA_SILU) NORMA_ACTIVATE(silu, z);
+  if (activation == NORMA_GELU) NORMA_ACTIVATE(gelu, z);
+  if (activation == NORMA_GELU_TANH) NORMA_ACTIVATE(gelu_tanh, z);
 }
 
 /* What is added last to n <= 64 elements of row r from `at` on, as float32; NULL if there is nothing. */

@@ -16,9 +16,8 @@ NORMA_INLINE const float *first_of_eight(const float *from, int n, float *room) 
 static NORMA_TARGET __attribute__((noinline)) const float *dz_group(norma_type type, const norma_coefs *c, int64_t r,
                                                                     int64_t at, const float *x, const float *dy,
                                                                     int64_t n, float *dz) {
-  NORMA_ALIGNED float z[NORMA_GROUP], e[NORMA_GROUP], after_room[NORMA_GROUP];
-  const some_elements of = {c, r, at, n, x, load_after(type, c, r, at, n, after_room), 0, NULL};
-  z_of_some(&of, z);
+  NORMA_ALIGNED float z[NORMA_GROUP], e[NORMA_GROUP];
+  z_group(type, c, r, at, x, n, z);
   if (c->activation == NORMA_RELU)
     for (int i = 0; i < NORMA_GROUP; i++) z[i] = norma_relu_grad_f32(z[i]);
   if (c->activation == NORMA_SILU) NORMA_ACTIVATE(silu_grad, z);
@@ -91,6 +90,10 @@ NORMA_INLINE void gradients_piece(norma_type type, const norma_slopes *c, int64_
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], dz_room[NORMA_GROUP];
   const float *xs = n == NORMA_GROUP ? load_group(type, x, at, x_room) : load_few(type, x, at, n, x_room);
   const float *dys = load_dz(type, c, r, xs, dy, at, n, dy_room, dz_room);
+  if (type != NORMA_F32) {
+    NORMA_IN_MEMORY(x_room);
+    NORMA_IN_MEMORY(dy_room);
+  }
   if (weights) sums_add(s, gradients_of(c, r, true, false, at, xs, dys, n, pivot));
   else if (takes_x) sums_add(s, gradients_of(c, r, false, true, at, xs, dys, n, 0));
   else sums_add(s, gradients_of(c, r, false, false, at, xs, dys, n, 0));
@@ -232,7 +235,7 @@ NORMA_INLINE bool backward_group(const dx_row *c, bool given, bool units, bool w
   return finite;
 }
 
-NORMA_INLINE const float *pad_quarter(float *room, const float *from, int64_t step, int64_t at, int64_t n) {
+NORMA_INLINE const float *pad(float *room, const float *from, int64_t step, int64_t at, int64_t n) {
   if (!from || step == 0) return from;
   for (int64_t i = 0; i < NORMA_QUARTER; i++) room[i] = i < n ? from[at + i] : 0;
   return room;
@@ -249,10 +252,10 @@ NORMA_INLINE row_slopes slopes_pad(const dx_row *c, slope_room *room, int64_t at
   const norma_dx *from = &c->row.dx;
   int64_t step = c->all->unit_step;
   row_slopes padded = {
-      .dx = {pad_quarter(room->hi, from->hi, step, at, n), pad_quarter(room->lo, from->lo, step, at, n),
-             pad_quarter(room->rstd, from->rstd, step, at, n), pad_quarter(room->q_hi, from->q_hi, step, at, n),
-             pad_quarter(room->q_lo, from->q_lo, step, at, n), pad_quarter(room->q_xhat, from->q_xhat, step, at, n), NULL, NULL},
-      .weight = pad_quarter(room->weight, c->row.weight, c->all->weight_step, at, n),
+      .dx = {pad(room->hi, from->hi, step, at, n), pad(room->lo, from->lo, step, at, n),
+             pad(room->rstd, from->rstd, step, at, n), pad(room->q_hi, from->q_hi, step, at, n),
+             pad(room->q_lo, from->q_lo, step, at, n), pad(room->q_xhat, from->q_xhat, step, at, n), NULL, NULL},
+      .weight = pad(room->weight, c->row.weight, c->all->weight_step, at, n),
   };
   return padded;
 }
@@ -272,7 +275,7 @@ NORMA_INLINE bool backward_rest(const dx_row *c, bool given, bool units, bool we
                            dx + i, bad);
   } else if (i < n) {
     row_slopes padded = slopes_pad(c, &room, at, n);
-    const float *xs = pad_quarter(room.x, x, 1, 0, n), *dys = pad_quarter(room.dy, dy, 1, 0, n), *add = pad_quarter(room.dsum, dsum, 1, 0, n);
+    const float *xs = pad(room.x, x, 1, 0, n), *dys = pad(room.dy, dy, 1, 0, n), *add = pad(room.dsum, dsum, 1, 0, n);
     bad = backward_quarter(&padded, &c->shared, given, units, weights, 0, xs, dys, add, dx, bad);
   }
   bool finite = !wide_is_bad(bad);

@@ -64,7 +64,7 @@ NORMA_INLINE int64_t forward_loop(norma_type type, bool units, bool weights, boo
     NORMA_ALIGNED char kept[sizeof in];
     if (next) measure_group(type, next, pivot, i, &s);
     if (w->x_ahead) prefetch_group(type, w->x, i + w->x_ahead);
-    if (out->end) sink_ahead(out, to, bytes);
+    sink_ahead(out, to, bytes);
     if (in_place) copy_lines(kept, to, bytes);
     const float *x = load_group(type, w->x, i, in);
     wide bad;
@@ -128,104 +128,79 @@ NORMA_INLINE forward_loop_of *forward_loop_for(norma_type type, const norma_coef
   return forward_loops[type][4 * units + 2 * weights + biases];
 }
 
-/* ------------------------------------------------------------------------------------------------ some elements --- */
+/* ------------------------------------------------------------------------------------------------- other groups --- */
 
-/* What is taken together where something else is wanted of the results: so many elements stay in the first-level cache
- * from one loop to the next. A few more than that are taken at once. */
-enum { SOME = 4 * NORMA_GROUP, NORMA_SOME = SOME + NORMA_GROUP };
-NORMA_INLINE int64_t some_of(int64_t n) { return n <= NORMA_SOME ? n : SOME; }
-
-/* Coefficients of n < 64 elements, and zeros behind them. */
-typedef struct coef_room {
-  float hi[NORMA_GROUP], lo[NORMA_GROUP], rstd[NORMA_GROUP], weight[NORMA_GROUP], bias[NORMA_GROUP], x[NORMA_GROUP];
-} coef_room;
-
-NORMA_INLINE const float *pad(float *room, const float *from, int64_t step, int64_t n) {
-  if (!from || step == 0) return from;
-  for (int64_t i = 0; i < NORMA_GROUP; i++) room[i] = i < n ? from[i] : 0;
-  return room;
+/* Coefficient `at` and those behind it, one for each of n elements. */
+NORMA_INLINE void spread(float *to, const float *from, int64_t step, int64_t at, int64_t n, float absent) {
+  if (from && step) memcpy(to, from + at, (size_t)n * sizeof *to);
+  for (int64_t i = 0; i < NORMA_GROUP && !(from && step); i++) to[i] = from ? from[0] : absent;
 }
 
-/* Those of row r from element `at` on. */
-NORMA_INLINE row_coefs coefs_at(const norma_coefs *c, int64_t r, int64_t at) {
-  row_coefs row = coefs_of_row(c, r);
-  int64_t unit = at * c->unit_step;
-  row.hi += unit, row.lo += unit, row.rstd += unit;
-  if (row.weight) row.weight += at * c->weight_step;
-  if (row.bias) row.bias += at * c->bias_step;
-  return row;
+/* z of the last n < 64 elements before anything is added to it, and zeros up to the end of the group. */
+NORMA_INLINE void z_rest(const row_coefs *row, const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
+  NORMA_ALIGNED float hi[NORMA_GROUP], lo[NORMA_GROUP], rstd[NORMA_GROUP], weight[NORMA_GROUP], bias[NORMA_GROUP];
+  spread(hi, row->hi, c->unit_step, at, n, 0);
+  spread(lo, row->lo, c->unit_step, at, n, 0);
+  spread(rstd, row->rstd, c->unit_step, at, n, 0);
+  spread(weight, row->weight, c->weight_step, at, n, 1);
+  spread(bias, row->bias, c->bias_step, at, n, -0.0f);
+  for (int64_t i = 0; i < n; i++) z[i] = (((x[i] - hi[i]) - lo[i]) * rstd[i]) * weight[i] + bias[i];
+  for (int64_t i = n; i < NORMA_GROUP; i++) z[i] = 0;
 }
 
-/* n <= NORMA_SOME elements of row r from `at` on, x as float32; `after`, `x_ahead` and `measured` may be absent. */
-typedef struct some_elements {
-  const norma_coefs *c;
-  int64_t r, at, n;
-  const float *x, *after;
-  int64_t x_ahead;
-  measured_row *measured; /* its whole groups */
-} some_elements;
-
-/* Of fewer than 64. */
-NORMA_INLINE bool z_rest(const some_elements *e, float *z) {
-  coef_room room;
-  sink out;
-  const norma_coefs *c = e->c;
-  written_row w = {.row = coefs_at(c, e->r, e->at), .x = pad(room.x, e->x, 1, e->n), .n = NORMA_GROUP};
-  w.row.hi = pad(room.hi, w.row.hi, c->unit_step, e->n), w.row.lo = pad(room.lo, w.row.lo, c->unit_step, e->n);
-  w.row.rstd = pad(room.rstd, w.row.rstd, c->unit_step, e->n);
-  w.row.weight = pad(room.weight, w.row.weight, c->weight_step, e->n);
-  w.row.bias = pad(room.bias, w.row.bias, c->bias_step, e->n);
-  sink_open(&out, z, false);
-  return forward_loop_for(NORMA_F32, c)(&w, 0, &out, NULL) == NORMA_GROUP;
-}
-
-/* z, `after` included; whole groups of it are written. Whether all float32 results were finite; the others have been
- * computed in float64. */
-static NORMA_TARGET __attribute__((noinline)) bool z_of_some(const some_elements *e, float *z) {
-  const written_row w = {.row = coefs_at(e->c, e->r, e->at), .x = e->x, .n = e->n, .x_ahead = e->x_ahead};
-  forward_loop_of *loop = forward_loop_for(NORMA_F32, e->c);
-  sink out;
-  bool finite = true;
-  int64_t i = 0, n = e->n;
-  sink_open(&out, z, false);
-  out.end = NULL;
-  for (;; i += NORMA_GROUP, out.to += group_bytes(NORMA_F32), finite = false) {
-    i = loop(&w, i, &out, e->measured);
-    if (i + NORMA_GROUP > n) break;
-  }
-  if (i < n && i > 0) { /* an element stands alone */
-    out.to = (char *)(z + n - NORMA_GROUP);
-    finite = loop(&w, n - NORMA_GROUP, &out, NULL) == n && finite;
-  } else if (i < n) {
-    finite = z_rest(e, z);
-  }
-  for (i = n; i % NORMA_GROUP; i++) z[i] = 0;
-  if (e->after) {
-    wide bad = wide_set(0);
-    for (int64_t k = 0; k < n; k++) z[k] += e->after[k];
-    for (int64_t k = 0; k < n; k += NORMA_WIDE) bad = wide_bad(bad, wide_load(z + k));
-    finite = finite && !wide_is_bad(bad);
-  }
-  if (__builtin_expect(!finite, 0)) forward_exact(e->c, e->r, e->at, e->x, e->after, z, n);
+/* z of n <= 64 elements of row r, `after` included, and zeros up to the end of the group. Whether all float32 results
+ * were finite; the others have been computed in float64. */
+NORMA_INLINE bool z_group(norma_type type, const norma_coefs *c, int64_t r, int64_t at, const float *x, int64_t n,
+                          float *z) {
+  NORMA_ALIGNED float after_room[NORMA_GROUP];
+  bool units = c->unit_step, weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
+  const row_coefs row = coefs_of_row(c, r);
+  const shared_coefs shared = coefs_share(&row, units);
+  wide bad = wide_set(0);
+  if (n < NORMA_GROUP) z_rest(&row, c, at, x, n, z);
+  for (int i = 0; n == NORMA_GROUP && i < NORMA_GROUP; i += NORMA_QUARTER)
+    bad = forward_quarter(&row, &shared, units, weights, biases, at + i, x + i, z + i, false, bad);
+  const float *after = load_after(type, c, r, at, n, after_room);
+  for (int64_t i = 0; after && i < n; i++) z[i] += after[i];
+  for (int i = 0; i < NORMA_GROUP; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(z + i));
+  bool finite = !wide_is_bad(bad);
+  if (__builtin_expect(!finite, 0)) forward_exact(c, r, at, x, after, z, n);
   return finite;
 }
 
-/* Whatever is wanted of n elements of row r from `at` on; `measured` has its own from there on. */
-NORMA_INLINE void forward_some(norma_type type, const norma_coefs *c, int64_t r, const void *x, int64_t at, int64_t n,
-                               int64_t x_ahead, measured_row *measured, sink *out) {
-  NORMA_ALIGNED float in[NORMA_SOME], after_room[NORMA_SOME], result[NORMA_SOME];
-  some_elements e = {.c = c, .r = r, .at = at, .n = n, .x = load_some(type, x, at, n, in)};
-  if (c->after) e.after = load_some(type, c->after, r * c->after_row + at, n, after_room);
-  if (type == NORMA_F32) e.x_ahead = x_ahead, e.measured = measured;
-  for (int64_t i = 0; i + NORMA_GROUP <= n; i += NORMA_GROUP) {
-    if (type != NORMA_F32 && x_ahead) prefetch_group(type, x, at + i + x_ahead);
-    if (type != NORMA_F32 && measured) measure_group(type, measured->x, measured->pivot, i, &measured->sums);
-    sink_ahead(out, out->to + i * (group_bytes(type) / NORMA_GROUP), group_bytes(type));
+/* n <= 64 elements of row r from `at` on, whatever is wanted of them. */
+static NORMA_TARGET __attribute__((noinline)) void forward_group(norma_type type, const norma_coefs *c, int64_t r,
+                                                                 const void *x, int64_t at, int64_t n, sink *out) {
+  NORMA_ALIGNED float in[NORMA_GROUP], result[NORMA_GROUP];
+  const float *from = n == NORMA_GROUP ? load_group(type, x, at, in) : load_few(type, x, at, n, in);
+  bool finite = z_group(type, c, r, at, from, n, result);
+  if (c->activation) activate_group(c->activation, result);
+  store_group(type, out, result, n, finite);
+}
+
+/* Groups of float32 that are taken together where the activation is a loop of its own: from one loop to the next they
+ * stay in the first-level cache. */
+enum { ACTIVE = 4 };
+
+/* That many from element i on. */
+static NORMA_TARGET __attribute__((noinline)) void forward_active(const norma_coefs *c, int64_t r, written_row w,
+                                                                  int64_t i, measured_row *measured, sink *out) {
+  NORMA_ALIGNED float z[ACTIVE * NORMA_GROUP];
+  const float *x = w.x, *after = w.after;
+  bool finite = true;
+  sink to;
+  sink_open(&to, z, false);
+  w.n = i + ACTIVE * NORMA_GROUP;
+  for (int64_t at = i;; at += NORMA_GROUP, to.to += sizeof(float[NORMA_GROUP]), finite = false) {
+    at = forward_loop_for(NORMA_F32, c)(&w, at, &to, measured);
+    if (at == w.n) break;
+    forward_exact(c, r, at, x + at, after ? after + at : NULL, (float *)to.to, NORMA_GROUP);
   }
-  bool finite = z_of_some(&e, result);
-  if (c->activation) activate(c->activation, result, n);
-  for (int64_t i = 0; i < n; i += NORMA_GROUP)
-    store_group(type, out, result + i, n - i < NORMA_GROUP ? n - i : NORMA_GROUP, finite);
+  for (int k = 0; k < ACTIVE; k++) {
+    sink_ahead(out, out->to, sizeof(float[NORMA_GROUP]));
+    activate_group(c->activation, z + k * NORMA_GROUP);
+    store_group(NORMA_F32, out, z + k * NORMA_GROUP, NORMA_GROUP, finite);
+  }
 }
 
 /* ---------------------------------------------------------------------------------------------------- the rows --- */
@@ -234,40 +209,43 @@ NORMA_INLINE void forward_some(norma_type type, const norma_coefs *c, int64_t r,
 NORMA_INLINE void forward_plain(norma_type type, const norma_coefs *c, int64_t r, const written_row *w,
                                 measured_row *measured, sink *out) {
   forward_loop_of *loop = forward_loop_for(type, c);
-  bool again = !out->stream && w->x != out->to && w->after != out->to; /* the last ones, together with some before them */
+  bool again = !out->stream && w->x != out->to && w->after != out->to; /* the last ones, with some before them */
   int64_t n = w->n, i = 0;
   for (;; i += NORMA_GROUP) {
     i = loop(w, i, out, measured);
     if (i + NORMA_GROUP > n) break;
-    forward_some(type, c, r, w->x, i, NORMA_GROUP, 0, NULL, out); /* has a result that is not finite */
+    forward_group(type, c, r, w->x, i, NORMA_GROUP, out); /* has a result that is not finite */
   }
   if (i < n && i > 0 && again) { /* an element stands alone; and what was not finite is so again */
     out->to -= (i + NORMA_GROUP - n) * (group_bytes(type) / NORMA_GROUP);
     i = loop(w, n - NORMA_GROUP, out, NULL);
   }
-  if (i < n) forward_some(type, c, r, w->x, i, n - i, 0, NULL, out);
+  if (i < n) forward_group(type, c, r, w->x, i, n - i, out);
 }
 
 NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, int64_t r, const void *x, int64_t n, sink *out,
                               norma_ahead *ahead, int64_t x_ahead) {
   measured_row m = {.x = ahead ? ahead->x : NULL, .pivot = ahead ? ahead->pivot : 0, .sums = sums_of_nothing()};
-  measured_row *measured = ahead ? &m : NULL;
+  written_row w = {.row = coefs_of_row(c, r), .x = x, .n = n, .x_ahead = x_ahead, .relu = c->activation == NORMA_RELU};
+  if (c->after) w.after = (const char *)c->after + r * c->after_row * (group_bytes(type) / NORMA_GROUP);
+  int64_t i = 0;
   if (c->activation <= NORMA_RELU && sink_is_whole(out)) {
-    written_row w = {.row = coefs_of_row(c, r), .x = x, .n = n, .x_ahead = x_ahead, .relu = c->activation};
-    if (c->after) w.after = (const char *)c->after + r * c->after_row * (group_bytes(type) / NORMA_GROUP);
-    forward_plain(type, c, r, &w, measured, out);
-  } else {
-    int64_t here, size = group_bytes(type) / NORMA_GROUP;
-    for (int64_t i = 0; i < n; i += here) {
-      here = some_of(n - i);
-      if (ahead) m.x = (const char *)ahead->x + i * size;
-      forward_some(type, c, r, x, i, here, x_ahead, measured, out);
-    }
+    forward_plain(type, c, r, &w, ahead ? &m : NULL, out);
+    i = n;
+  }
+  for (; type == NORMA_F32 && i + ACTIVE * NORMA_GROUP <= n; i += ACTIVE * NORMA_GROUP)
+    forward_active(c, r, w, i, ahead ? &m : NULL, out);
+  for (; i < n; i += NORMA_GROUP) {
+    int64_t here = n - i < NORMA_GROUP ? n - i : NORMA_GROUP;
+    if (ahead && here == NORMA_GROUP) measure_group(type, m.x, m.pivot, i, &m.sums);
+    if (x_ahead) prefetch_group(type, x, i + x_ahead);
+    sink_ahead(out, out->to, group_bytes(type));
+    forward_group(type, c, r, x, i, here, out);
   }
   int64_t rest = n % NORMA_GROUP;
-  if (x_ahead && rest) prefetch_group(type, x, n - rest + x_ahead);
-  if (ahead && rest) moments_piece(type, ahead->x, n - rest, (int)rest, ahead->pivot, &m.sums);
-  if (ahead) sums_end(&m.sums, ahead->sum);
+  if (!ahead) return;
+  if (rest) moments_piece(type, ahead->x, n - rest, (int)rest, ahead->pivot, &m.sums);
+  sums_end(&m.sums, ahead->sum);
 }
 
 /* Before row r of n elements, `stride` apart: rows without a gap are one stream. */
