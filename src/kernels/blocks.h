@@ -39,9 +39,10 @@ NORMA_INLINE void narrow_f16(const float *from, uint16_t *to) {
     _mm256_storeu_si256((__m256i *)(to + i), h);
   }
 }
-/* 0 0 1 1 2 2 ... : where each number goes twice, and back. */
+/* The places of numbers from `first` on, each twice. */
 NORMA_INLINE __m512i twice(int first) {
-  __m512i number = _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(first));
+  const __m512i numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  __m512i number = _mm512_add_epi32(numbers, _mm512_set1_epi32(first));
   return _mm512_or_si512(number, _mm512_slli_epi32(number, 16));
 }
 NORMA_INLINE void widen_bf16_group(const uint16_t *from, float *to) {

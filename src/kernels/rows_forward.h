@@ -45,6 +45,19 @@ NORMA_INLINE wide add_group(const float *after, float *z, wide bad) {
   return bad;
 }
 
+/* Whole quarters that are left from element i on. */
+NORMA_INLINE int64_t forward_rest(const row_coefs *row, const shared_coefs *shared, bool units, bool weights,
+                                  bool biases, const written_row *w, int64_t i, char **to, bool stream) {
+  for (; i + NORMA_QUARTER <= w->n; i += NORMA_QUARTER, *to += sizeof(float[NORMA_QUARTER])) {
+    const float *x = (const float *)w->x + i;
+    wide bad = wide_set(0);
+    if (stream) bad = forward_quarter(row, shared, units, weights, biases, i, x, (float *)*to, true, bad);
+    else bad = forward_quarter(row, shared, units, weights, biases, i, x, (float *)*to, false, bad);
+    if (wide_is_bad(bad)) break;
+  }
+  return i;
+}
+
 /* Whole groups from element i on, straight to where they go. Returns where it ended: at the last n < 64 elements, or at
  * a group with a result that is not finite; that has been measured, and is as it was where y is x or `after`. */
 NORMA_INLINE int64_t forward_loop(norma_type type, bool units, bool weights, bool biases, const written_row *w,
@@ -88,6 +101,8 @@ NORMA_INLINE int64_t forward_loop(norma_type type, bool units, bool weights, boo
     }
     to += bytes;
   }
+  if (i + NORMA_GROUP > w->n && type == NORMA_F32 && !more && !in_place)
+    i = forward_rest(&row, &shared, units, weights, biases, w, i, &to, stream);
   if (measured) measured->sums = s;
   out->to = to;
   return i;
@@ -130,47 +145,58 @@ NORMA_INLINE forward_loop_of *forward_loop_for(norma_type type, const norma_coef
 
 /* ------------------------------------------------------------------------------------------------- other groups --- */
 
-/* Coefficient `at` and those behind it, one for each of n elements. */
+/* Coefficient `at` and those behind it, one for each of n < 16 elements. */
 NORMA_INLINE void spread(float *to, const float *from, int64_t step, int64_t at, int64_t n, float absent) {
-  if (from && step) memcpy(to, from + at, (size_t)n * sizeof *to);
-  for (int64_t i = 0; i < NORMA_GROUP && !(from && step); i++) to[i] = from ? from[0] : absent;
+  for (int64_t i = 0; i < NORMA_QUARTER; i++) to[i] = !from ? absent : i < n ? from[(at + i) * step] : 0;
 }
 
-/* z of the last n < 64 elements before anything is added to it, and zeros up to the end of the group. */
-NORMA_INLINE void z_rest(const row_coefs *row, const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
-  NORMA_ALIGNED float hi[NORMA_GROUP], lo[NORMA_GROUP], rstd[NORMA_GROUP], weight[NORMA_GROUP], bias[NORMA_GROUP];
+/* Fewer than a quarter, before anything is added to it. */
+NORMA_INLINE wide z_rest(const row_coefs *row, const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
+  NORMA_ALIGNED float hi[NORMA_QUARTER], lo[NORMA_QUARTER], rstd[NORMA_QUARTER];
+  NORMA_ALIGNED float weight[NORMA_QUARTER], bias[NORMA_QUARTER], in[NORMA_QUARTER];
+  const row_coefs all = {hi, lo, rstd, weight, bias};
+  const shared_coefs shared = coefs_share(&all, true);
   spread(hi, row->hi, c->unit_step, at, n, 0);
   spread(lo, row->lo, c->unit_step, at, n, 0);
   spread(rstd, row->rstd, c->unit_step, at, n, 0);
   spread(weight, row->weight, c->weight_step, at, n, 1);
   spread(bias, row->bias, c->bias_step, at, n, -0.0f);
-  for (int64_t i = 0; i < n; i++) z[i] = (((x[i] - hi[i]) - lo[i]) * rstd[i]) * weight[i] + bias[i];
-  for (int64_t i = n; i < NORMA_GROUP; i++) z[i] = 0;
+  spread(in, x, 1, 0, n, 0);
+  return forward_quarter(&all, &shared, true, true, true, 0, in, z, false, wide_set(0));
 }
 
 /* z of n <= 64 elements of row r, `after` included, and zeros up to the end of the group. Whether all float32 results
  * were finite; the others have been computed in float64. */
-NORMA_INLINE bool z_group(norma_type type, const norma_coefs *c, int64_t r, int64_t at, const float *x, int64_t n,
-                          float *z) {
+NORMA_INLINE bool z_group_of(norma_type type, const norma_coefs *c, bool units, bool weights, bool biases, int64_t r,
+                             int64_t at, const float *x, int64_t n, float *z) {
   NORMA_ALIGNED float after_room[NORMA_GROUP];
-  bool units = c->unit_step, weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
   const row_coefs row = coefs_of_row(c, r);
   const shared_coefs shared = coefs_share(&row, units);
   wide bad = wide_set(0);
-  if (n < NORMA_GROUP) z_rest(&row, c, at, x, n, z);
-  for (int i = 0; n == NORMA_GROUP && i < NORMA_GROUP; i += NORMA_QUARTER)
-    bad = forward_quarter(&row, &shared, units, weights, biases, at + i, x + i, z + i, false, bad);
+  for (int64_t i = 0; i < n && n >= NORMA_QUARTER; i += NORMA_QUARTER) {
+    int64_t k = i + NORMA_QUARTER <= n ? i : n - NORMA_QUARTER; /* some once more: an element stands alone */
+    bad = forward_quarter(&row, &shared, units, weights, biases, at + k, x + k, z + k, false, bad);
+  }
+  if (n < NORMA_QUARTER) bad = z_rest(&row, c, at, x, n, z);
+  for (int64_t i = n; i < NORMA_GROUP; i++) z[i] = 0;
   const float *after = load_after(type, c, r, at, n, after_room);
   for (int64_t i = 0; after && i < n; i++) z[i] += after[i];
-  for (int i = 0; i < NORMA_GROUP; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(z + i));
+  for (int i = 0; after && i < NORMA_GROUP; i += NORMA_WIDE) bad = wide_bad(bad, wide_load(z + i));
   bool finite = !wide_is_bad(bad);
   if (__builtin_expect(!finite, 0)) forward_exact(c, r, at, x, after, z, n);
   return finite;
 }
 
+NORMA_INLINE bool z_group(norma_type type, const norma_coefs *c, int64_t r, int64_t at, const float *x, int64_t n,
+                          float *z) {
+  bool units = c->unit_step, weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
+  if (units && weights && biases) return z_group_of(type, c, true, true, true, r, at, x, n, z); /* channels-last */
+  return z_group_of(type, c, units, weights, biases, r, at, x, n, z);
+}
+
 /* n <= 64 elements of row r from `at` on, whatever is wanted of them. */
-static NORMA_TARGET __attribute__((noinline)) void forward_group(norma_type type, const norma_coefs *c, int64_t r,
-                                                                 const void *x, int64_t at, int64_t n, sink *out) {
+NORMA_INLINE void forward_group(norma_type type, const norma_coefs *c, int64_t r, const void *x, int64_t at, int64_t n,
+                                sink *out) {
   NORMA_ALIGNED float in[NORMA_GROUP], result[NORMA_GROUP];
   const float *from = n == NORMA_GROUP ? load_group(type, x, at, in) : load_few(type, x, at, n, in);
   bool finite = z_group(type, c, r, at, from, n, result);
@@ -179,28 +205,30 @@ static NORMA_TARGET __attribute__((noinline)) void forward_group(norma_type type
 }
 
 /* Groups of float32 that are taken together where the activation is a loop of its own: from one loop to the next they
- * stay in the first-level cache. */
-enum { ACTIVE = 4 };
+ * stay in the first-level cache. Few more are taken at once. */
+enum { ACTIVE = 4, ACTIVE_MOST = 6 };
 
-/* That many from element i on. */
-static NORMA_TARGET __attribute__((noinline)) void forward_active(const norma_coefs *c, int64_t r, written_row w,
-                                                                  int64_t i, measured_row *measured, sink *out) {
-  NORMA_ALIGNED float z[ACTIVE * NORMA_GROUP];
+/* The groups from element i on, or that many. Returns the element behind them. */
+static NORMA_TARGET __attribute__((noinline)) int64_t forward_active(const norma_coefs *c, int64_t r, written_row w,
+                                                                     int64_t i, measured_row *measured, sink *out) {
+  NORMA_ALIGNED float z[ACTIVE_MOST * NORMA_GROUP];
+  int64_t left = (w.n - i) / NORMA_GROUP, groups = left <= ACTIVE_MOST ? left : ACTIVE;
   const float *x = w.x, *after = w.after;
   bool finite = true;
   sink to;
   sink_open(&to, z, false);
-  w.n = i + ACTIVE * NORMA_GROUP;
+  w.n = i + groups * NORMA_GROUP;
   for (int64_t at = i;; at += NORMA_GROUP, to.to += sizeof(float[NORMA_GROUP]), finite = false) {
     at = forward_loop_for(NORMA_F32, c)(&w, at, &to, measured);
     if (at == w.n) break;
     forward_exact(c, r, at, x + at, after ? after + at : NULL, (float *)to.to, NORMA_GROUP);
   }
-  for (int k = 0; k < ACTIVE; k++) {
+  for (int64_t k = 0; k < groups; k++) {
     sink_ahead(out, out->to, sizeof(float[NORMA_GROUP]));
     activate_group(c->activation, z + k * NORMA_GROUP);
     store_group(NORMA_F32, out, z + k * NORMA_GROUP, NORMA_GROUP, finite);
   }
+  return w.n;
 }
 
 /* ---------------------------------------------------------------------------------------------------- the rows --- */
@@ -216,7 +244,7 @@ NORMA_INLINE void forward_plain(norma_type type, const norma_coefs *c, int64_t r
     if (i + NORMA_GROUP > n) break;
     forward_group(type, c, r, w->x, i, NORMA_GROUP, out); /* has a result that is not finite */
   }
-  if (i < n && i > 0 && again) { /* an element stands alone; and what was not finite is so again */
+  if (i < n && n >= NORMA_GROUP && again) { /* an element stands alone; and what was not finite is so again */
     out->to -= (i + NORMA_GROUP - n) * (group_bytes(type) / NORMA_GROUP);
     i = loop(w, n - NORMA_GROUP, out, NULL);
   }
@@ -233,14 +261,15 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, int64_t r, 
     forward_plain(type, c, r, &w, ahead ? &m : NULL, out);
     i = n;
   }
-  for (; type == NORMA_F32 && i + ACTIVE * NORMA_GROUP <= n; i += ACTIVE * NORMA_GROUP)
-    forward_active(c, r, w, i, ahead ? &m : NULL, out);
+  while (type == NORMA_F32 && !c->unit_step && i + NORMA_GROUP <= n)
+    i = forward_active(c, r, w, i, ahead ? &m : NULL, out);
   for (; i < n; i += NORMA_GROUP) {
     int64_t here = n - i < NORMA_GROUP ? n - i : NORMA_GROUP;
     if (ahead && here == NORMA_GROUP) measure_group(type, m.x, m.pivot, i, &m.sums);
     if (x_ahead) prefetch_group(type, x, i + x_ahead);
     sink_ahead(out, out->to, group_bytes(type));
-    forward_group(type, c, r, x, i, here, out);
+    if (type == NORMA_F32 && here == NORMA_GROUP) forward_group(NORMA_F32, c, r, x, i, NORMA_GROUP, out);
+    else forward_group(type, c, r, x, i, here, out);
   }
   int64_t rest = n % NORMA_GROUP;
   if (!ahead) return;
