@@ -155,13 +155,13 @@ NORMA_INLINE wide z_rest(const row_coefs *row, const norma_coefs *c, int64_t at,
   NORMA_ALIGNED float hi[NORMA_QUARTER], lo[NORMA_QUARTER], rstd[NORMA_QUARTER];
   NORMA_ALIGNED float weight[NORMA_QUARTER], bias[NORMA_QUARTER], in[NORMA_QUARTER];
   const row_coefs all = {hi, lo, rstd, weight, bias};
-  const shared_coefs shared = coefs_share(&all, true);
   spread(hi, row->hi, c->unit_step, at, n, 0);
   spread(lo, row->lo, c->unit_step, at, n, 0);
   spread(rstd, row->rstd, c->unit_step, at, n, 0);
   spread(weight, row->weight, c->weight_step, at, n, 1);
   spread(bias, row->bias, c->bias_step, at, n, -0.0f);
   spread(in, x, 1, 0, n, 0);
+  const shared_coefs shared = coefs_share(&all, true);
   return forward_quarter(&all, &shared, true, true, true, 0, in, z, false, wide_set(0));
 }
 
@@ -218,6 +218,7 @@ static NORMA_TARGET __attribute__((noinline)) int64_t forward_active(const norma
   sink to;
   sink_open(&to, z, false);
   w.n = i + groups * NORMA_GROUP;
+  w.relu = false; /* what is not finite must be seen before it */
   for (int64_t at = i;; at += NORMA_GROUP, to.to += sizeof(float[NORMA_GROUP]), finite = false) {
     at = forward_loop_for(NORMA_F32, c)(&w, at, &to, measured);
     if (at == w.n) break;
