@@ -1,5 +1,6 @@
-/* Results that are written past the caches, in whole lines wherever the array begins, when some are not finite: they are
- * computed again, with what else is wanted of them. NORMA_STREAM_BYTES is read once, so this is a program of its own. */
+/* Results that are written past the caches, in whole lines wherever the array begins, when some are not finite: these
+ * are computed again, with what else is wanted of them. NORMA_STREAM_BYTES is read once, so this is a program of its
+ * own. */
 #include "support.h"
 
 #include <math.h>
