@@ -11,6 +11,18 @@
  * three from half a register. */
 #define NORMA_IN_MEMORY(array) __asm__("" : "+m"(array))
 
+/* Of float32 and the types of 16 bits. */
+NORMA_INLINE int64_t element_bytes(norma_type type) { return type == NORMA_F32 ? 4 : 2; }
+NORMA_INLINE int64_t group_bytes(norma_type type) { return NORMA_GROUP * element_bytes(type); }
+
+/* Whole lines of 64 bytes; past the caches their addresses are multiples of that. */
+NORMA_INLINE void copy_lines(void *to, const void *from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) norma_copy_line((char *)to + i, (const char *)from + i);
+}
+NORMA_INLINE void stream_lines(void *to, const void *from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) norma_stream_line((char *)to + i, (const char *)from + i);
+}
+
 NORMA_INLINE void widen_bf16(const uint16_t *from, float *to, int64_t n) {
   for (int64_t i = 0; i < n; i++) {
     uint32_t bits = (uint32_t)from[i] << 16;
@@ -118,19 +130,12 @@ NORMA_INLINE void narrow_group(norma_type type, const float *from, uint16_t *to)
   else narrow_f16(from, to);
 }
 
-NORMA_INLINE int64_t group_bytes(norma_type type) { return type == NORMA_F32 ? 4 * NORMA_GROUP : 2 * NORMA_GROUP; }
-
-NORMA_INLINE void copy_lines(void *to, const void *from, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) norma_copy_line((char *)to + i, (const char *)from + i);
-}
-
 /* 64 results, in lines past the caches where `stream`. */
 NORMA_INLINE void put_group(norma_type type, const float *values, char *to, bool stream) {
   NORMA_ALIGNED uint16_t halves[NORMA_GROUP];
-  const void *from = values;
-  if (type != NORMA_F32) narrow_group(type, values, stream ? halves : (uint16_t *)to), from = halves;
-  for (int64_t i = 0; stream && i < group_bytes(type); i += 64) norma_stream_line(to + i, (const char *)from + i);
-  if (type == NORMA_F32 && !stream) copy_lines(to, from, group_bytes(type));
+  if (type != NORMA_F32) narrow_group(type, values, stream ? halves : (uint16_t *)to);
+  if (stream) stream_lines(to, type == NORMA_F32 ? (const void *)values : halves, group_bytes(type));
+  else if (type == NORMA_F32) copy_lines(to, values, group_bytes(type));
 }
 
 /* n < 64 elements; what is behind them must not be read. */
@@ -153,8 +158,8 @@ NORMA_INLINE const float *load_rest(norma_type type, const void *from, int64_t f
 }
 
 NORMA_INLINE void prefetch_group(norma_type type, const void *from, int64_t first) {
-  uintptr_t at = (uintptr_t)from + (uintptr_t)(first * (type == NORMA_F32 ? 4 : 2)); /* may be past the end */
-  for (int i = 0; i < (type == NORMA_F32 ? 256 : 128); i += 64) __builtin_prefetch((const char *)at + i);
+  uintptr_t at = (uintptr_t)from + (uintptr_t)(first * element_bytes(type)); /* may be past the end */
+  for (int64_t i = 0; i < group_bytes(type); i += 64) __builtin_prefetch((const char *)at + i);
 }
 
 /* Where results go. Streaming stores must write whole lines in address order, so what does not fill one waits. */
@@ -178,7 +183,7 @@ NORMA_INLINE void sink_open(sink *s, void *to, bool stream) {
 
 NORMA_INLINE void sink_put(sink *s, const void *bytes, size_t size) {
   if (!s->stream && size % 64 == 0) {
-    for (size_t i = 0; i < size; i += 64) norma_copy_line(s->to + i, (const char *)bytes + i);
+    copy_lines(s->to, bytes, (int64_t)size);
     s->to += size;
     return;
   }
@@ -202,7 +207,7 @@ NORMA_INLINE void sink_put(sink *s, const void *bytes, size_t size) {
     size += s->waiting;
   }
   size_t lines = size & ~(size_t)63;
-  for (size_t i = 0; i < lines; i += 64) norma_stream_line(s->to + i, from + i);
+  stream_lines(s->to, from, (int64_t)lines);
   s->to += lines;
   s->waiting = size - lines;
   if (s->waiting) memmove(s->line, from + lines, s->waiting);

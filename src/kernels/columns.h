@@ -46,7 +46,7 @@ enum { OCTS = 1, SIDE = 8 * OCTS };
 
 /* A line that is read soon; it may be past the end. */
 NORMA_INLINE void prefetch_at(norma_type type, const void *from, int64_t at) {
-  __builtin_prefetch((const char *)((uintptr_t)from + (uintptr_t)(at * (type == NORMA_F32 ? 4 : 2))));
+  __builtin_prefetch((const char *)((uintptr_t)from + (uintptr_t)(at * element_bytes(type))));
 }
 
 /* The rows of a lane of the group that starts at `row`, of n in all. */

@@ -23,7 +23,7 @@ typedef struct column_room {
 NORMA_INLINE void dz_columns(column_views *v, const norma_slopes *p, int64_t first, int rows, int64_t apart,
                                 int64_t columns, column_room *room) {
   NORMA_ALIGNED float x_room[NORMA_GROUP], dy_room[NORMA_GROUP], last[NORMA_GROUP];
-  int64_t size = v->type == NORMA_F32 ? 4 : 2;
+  int64_t size = element_bytes(v->type);
   float *start = p->dz ? p->dz + first * p->dz_row : room->dz[0];
   int64_t step = p->dz ? apart * p->dz_row : NORMA_COLUMNS;
   for (int r = 0; r < rows; r++) {

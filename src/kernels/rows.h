@@ -84,7 +84,7 @@ NORMA_INLINE float load_float(norma_type type, const void *from, int64_t at) {
 }
 
 NORMA_INLINE void moments_rows(norma_type type, const norma_rows *rows, bool rms, double *pivot, double *sum) {
-  int64_t n = rows->n, size = type == NORMA_F32 ? 4 : 2;
+  int64_t n = rows->n, size = element_bytes(type);
   for (int64_t r = 0; r < rows->rows; r++) {
     const char *x = (const char *)rows->x + r * rows->x_stride * size;
     double a = load_float(type, x, 0), b = load_float(type, x, (n - 1) / 2), c = load_float(type, x, n - 1);

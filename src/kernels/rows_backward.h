@@ -136,7 +136,7 @@ NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, int64_t 
 
 NORMA_INLINE void gradients_rows(norma_type type, const norma_slopes *c, bool weights, const norma_rows *rows,
                                  const double *pivot, double *sum) {
-  int64_t size = type == NORMA_F32 ? 4 : 2;
+  int64_t size = element_bytes(type);
   for (int64_t r = 0; r < rows->rows; r++)
     gradients_row(type, c, r, weights, (const char *)rows->x + r * rows->x_stride * size,
                   (const char *)rows->dy + r * rows->dy_stride * size, rows->n, pivot[r], sum + 2 * r);
@@ -235,12 +235,6 @@ NORMA_INLINE bool backward_group(const dx_row *c, bool given, bool units, bool w
   return finite;
 }
 
-NORMA_INLINE const float *pad(float *room, const float *from, int64_t step, int64_t at, int64_t n) {
-  if (!from || step == 0) return from;
-  for (int64_t i = 0; i < NORMA_QUARTER; i++) room[i] = i < n ? from[at + i] : 0;
-  return room;
-}
-
 /* A last quarter, of which n are there. */
 typedef struct slope_room {
   float hi[NORMA_QUARTER], lo[NORMA_QUARTER], rstd[NORMA_QUARTER];
@@ -320,7 +314,7 @@ NORMA_INLINE void backward_piece(norma_type type, const dx_row *c, bool given, b
 
 NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool units, bool weights, const norma_rows *rows,
                                int64_t r, sink *out, sink *dafter, norma_ahead *ahead) {
-  int64_t size = type == NORMA_F32 ? 4 : 2, n = rows->n, i = 0;
+  int64_t size = element_bytes(type), n = rows->n, i = 0;
   const char *x = (const char *)rows->x + r * rows->x_stride * size;
   const char *dy = (const char *)rows->dy + r * rows->dy_stride * size;
   two_sums s = sums_of_nothing();

@@ -65,7 +65,7 @@ NORMA_INLINE int64_t forward_loop(norma_type type, bool units, bool weights, boo
   const int64_t bytes = group_bytes(type);
   const row_coefs row = w->row;
   const shared_coefs shared = coefs_share(&row, units);
-  const int64_t at = i * bytes / NORMA_GROUP;
+  const int64_t at = i * element_bytes(type);
   const bool stream = out->stream, more = w->after || w->relu;
   const bool in_place = (const char *)w->x + at == out->to || (w->after && (const char *)w->after + at == out->to);
   const void *next = measured ? measured->x : NULL;
@@ -145,24 +145,28 @@ NORMA_INLINE forward_loop_of *forward_loop_for(norma_type type, const norma_coef
 
 /* ------------------------------------------------------------------------------------------------- other groups --- */
 
-/* Coefficient `at` and those behind it, one for each of n < 16 elements. */
-NORMA_INLINE void spread(float *to, const float *from, int64_t step, int64_t at, int64_t n, float absent) {
-  for (int64_t i = 0; i < NORMA_QUARTER; i++) to[i] = !from ? absent : i < n ? from[(at + i) * step] : 0;
+/* Of an array with one entry per element, those of n < 16 elements from `at` on, and zeros behind them. */
+NORMA_INLINE const float *pad(float *room, const float *from, int64_t step, int64_t at, int64_t n) {
+  if (!from || step == 0) return from;
+  for (int64_t i = 0; i < NORMA_QUARTER; i++) room[i] = i < n ? from[at + i] : 0;
+  return room;
 }
 
-/* Fewer than a quarter, before anything is added to it. */
-NORMA_INLINE wide z_rest(const row_coefs *row, const norma_coefs *c, int64_t at, const float *x, int64_t n, float *z) {
-  NORMA_ALIGNED float hi[NORMA_QUARTER], lo[NORMA_QUARTER], rstd[NORMA_QUARTER];
-  NORMA_ALIGNED float weight[NORMA_QUARTER], bias[NORMA_QUARTER], in[NORMA_QUARTER];
-  const row_coefs all = {hi, lo, rstd, weight, bias};
-  spread(hi, row->hi, c->unit_step, at, n, 0);
-  spread(lo, row->lo, c->unit_step, at, n, 0);
-  spread(rstd, row->rstd, c->unit_step, at, n, 0);
-  spread(weight, row->weight, c->weight_step, at, n, 1);
-  spread(bias, row->bias, c->bias_step, at, n, -0.0f);
-  spread(in, x, 1, 0, n, 0);
-  const shared_coefs shared = coefs_share(&all, true);
-  return forward_quarter(&all, &shared, true, true, true, 0, in, z, false, wide_set(0));
+/* Coefficients and x of a last quarter, of which n are there. */
+typedef struct coef_room {
+  float hi[NORMA_QUARTER], lo[NORMA_QUARTER], rstd[NORMA_QUARTER], weight[NORMA_QUARTER], bias[NORMA_QUARTER];
+  float x[NORMA_QUARTER];
+} coef_room;
+
+NORMA_INLINE row_coefs coefs_pad(const row_coefs *row, const norma_coefs *c, coef_room *room, int64_t at, int64_t n) {
+  row_coefs padded = {
+      .hi = pad(room->hi, row->hi, c->unit_step, at, n),
+      .lo = pad(room->lo, row->lo, c->unit_step, at, n),
+      .rstd = pad(room->rstd, row->rstd, c->unit_step, at, n),
+      .weight = pad(room->weight, row->weight, c->weight_step, at, n),
+      .bias = pad(room->bias, row->bias, c->bias_step, at, n),
+  };
+  return padded;
 }
 
 /* z of n <= 64 elements of row r, `after` included, and zeros up to the end of the group. Whether all float32 results
@@ -177,7 +181,11 @@ NORMA_INLINE bool z_group_of(norma_type type, const norma_coefs *c, bool units, 
     int64_t k = i + NORMA_QUARTER <= n ? i : n - NORMA_QUARTER; /* some once more: an element stands alone */
     bad = forward_quarter(&row, &shared, units, weights, biases, at + k, x + k, z + k, false, bad);
   }
-  if (n < NORMA_QUARTER) bad = z_rest(&row, c, at, x, n, z);
+  if (n < NORMA_QUARTER) {
+    coef_room room;
+    const row_coefs padded = coefs_pad(&row, c, &room, at, n);
+    bad = forward_quarter(&padded, &shared, units, weights, biases, 0, pad(room.x, x, 1, 0, n), z, false, bad);
+  }
   for (int64_t i = n; i < NORMA_GROUP; i++) z[i] = 0;
   const float *after = load_after(type, c, r, at, n, after_room);
   for (int64_t i = 0; after && i < n; i++) z[i] += after[i];
@@ -204,8 +212,8 @@ NORMA_INLINE void forward_group(norma_type type, const norma_coefs *c, int64_t r
   store_group(type, out, result, n, finite);
 }
 
-/* Groups of float32 that are taken together where the activation is a loop of its own: from one loop to the next they
- * stay in the first-level cache. Few more are taken at once. */
+/* Groups of float32 that are taken together where the activation is a loop of its own, or lines fill bit by bit: from
+ * one loop to the next they stay in the first-level cache. Few more are taken at once. */
 enum { ACTIVE = 4, ACTIVE_MOST = 6 };
 
 /* The groups from element i on, or that many. Returns the element behind them. */
@@ -246,7 +254,7 @@ NORMA_INLINE void forward_plain(norma_type type, const norma_coefs *c, int64_t r
     forward_group(type, c, r, w->x, i, NORMA_GROUP, out); /* has a result that is not finite */
   }
   if (i < n && n >= NORMA_GROUP && again) { /* an element stands alone; and what was not finite is so again */
-    out->to -= (i + NORMA_GROUP - n) * (group_bytes(type) / NORMA_GROUP);
+    out->to -= (i + NORMA_GROUP - n) * element_bytes(type);
     i = loop(w, n - NORMA_GROUP, out, NULL);
   }
   if (i < n) forward_group(type, c, r, w->x, i, n - i, out);
@@ -256,7 +264,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, int64_t r, 
                               norma_ahead *ahead, int64_t x_ahead) {
   measured_row m = {.x = ahead ? ahead->x : NULL, .pivot = ahead ? ahead->pivot : 0, .sums = sums_of_nothing()};
   written_row w = {.row = coefs_of_row(c, r), .x = x, .n = n, .x_ahead = x_ahead, .relu = c->activation == NORMA_RELU};
-  if (c->after) w.after = (const char *)c->after + r * c->after_row * (group_bytes(type) / NORMA_GROUP);
+  if (c->after) w.after = (const char *)c->after + r * c->after_row * element_bytes(type);
   int64_t i = 0;
   if (c->activation <= NORMA_RELU && sink_is_whole(out)) {
     forward_plain(type, c, r, &w, ahead ? &m : NULL, out);
@@ -281,7 +289,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, int64_t r, 
 /* Before row r of n elements, `stride` apart: rows without a gap are one stream. */
 NORMA_INLINE void sink_row(sink *out, norma_type type, void *to, int64_t stride, int64_t n, int64_t r, bool stream) {
   if (r > 0 && stride == n) return;
-  int64_t size = type == NORMA_F32 ? 4 : 2;
+  int64_t size = element_bytes(type);
   if (r > 0) sink_close(out);
   sink_open(out, (char *)to + r * stride * size, stream);
   out->end = out->to + n * size, out->jump = (stride - n) * size;
@@ -290,7 +298,7 @@ NORMA_INLINE void sink_row(sink *out, norma_type type, void *to, int64_t stride,
 NORMA_INLINE void forward_rows(norma_type type, const norma_coefs *c, const norma_rows *rows, bool stream,
                                norma_ahead *ahead) {
   sink out;
-  int64_t size = type == NORMA_F32 ? 4 : 2;
+  int64_t size = element_bytes(type);
   for (int64_t r = 0; r < rows->rows; r++) {
     sink_row(&out, type, rows->y, rows->y_stride, rows->n, r, stream);
     forward_row(type, c, r, (const char *)rows->x + r * rows->x_stride * size, rows->n, &out, ahead, rows->x_ahead);

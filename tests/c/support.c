@@ -188,6 +188,16 @@ void assert_same_bits(const char *name, norma_type type, const void *got, const 
   }
 }
 
+uint64_t canonical_nan(norma_type type) {
+  return type == NORMA_F64 ? 0x7ff8000000000000 : type == NORMA_F32 ? 0x7fc00000 : type == NORMA_F16 ? 0x7e00 : 0x7fc0;
+}
+
+uint64_t bits_at(norma_type type, const void *array, int64_t i) {
+  uint64_t bits = 0;  /* the first bytes are the low ones on every machine that the tests know */
+  memcpy(&bits, (const char *)array + (size_t)i * norma_type_size(type), norma_type_size(type));
+  return bits;
+}
+
 void *from_doubles(norma_type type, const double *values, int64_t n) {
   void *narrow = malloc(norma_type_size(type) * (size_t)(n + 1));
   norma_from_double(type, values, narrow, 1, n);

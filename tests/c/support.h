@@ -82,6 +82,9 @@ double largest(const double *values, int64_t n);
 /* New arrays; free() them. */
 void *from_doubles(norma_type type, const double *values, int64_t n);
 double *to_doubles(norma_type type, const void *values, int64_t n);
+/* The bits of an element, and those of the NaN that the library writes. */
+uint64_t bits_at(norma_type type, const void *array, int64_t i);
+uint64_t canonical_nan(norma_type type);
 
 /* ---------------------------------------------------------------------------------------------- guard pages --- */
 

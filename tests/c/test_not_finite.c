@@ -11,16 +11,6 @@
 
 static norma_error error;
 
-static uint64_t canonical_nan(norma_type type) {
-  return type == NORMA_F64 ? 0x7ff8000000000000 : type == NORMA_F32 ? 0x7fc00000 : type == NORMA_F16 ? 0x7e00 : 0x7fc0;
-}
-
-static uint64_t bits_at(norma_type type, const void *array, int64_t i) {
-  uint64_t bits = 0;  /* the first bytes are the low ones on every machine that the tests know */
-  memcpy(&bits, (const char *)array + (size_t)i * norma_type_size(type), norma_type_size(type));
-  return bits;
-}
-
 /* Element i of `got` is the canonical NaN where bad[i], and else has the bits of `clean`. */
 static void assert_nan_where(const char *name, norma_type type, const void *got, const void *clean, const char *bad,
                              int64_t n) {

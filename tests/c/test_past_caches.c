@@ -13,14 +13,6 @@ enum { ROWS = 3, MOST = 704, ALIGNMENTS = 20 };
 static const norma_type types[] = {NORMA_F32, NORMA_F16, NORMA_BF16};
 static const int64_t widths[] = {5, 16, 40, 64, 100, 192, 256, 640, 700};
 
-static uint16_t bits_of_half(norma_type type) { return type == NORMA_F16 ? 0x7e00 : 0x7fc0; }
-
-static int is_canonical_nan(norma_type type, const unsigned char *at) {
-  uint32_t word = 0;
-  memcpy(&word, at, norma_type_size(type));
-  return word == (type == NORMA_F32 ? 0x7fc00000u : bits_of_half(type));
-}
-
 /* Rows 0 and 2 have the bits of the clean call, row 1 is NaN. */
 static void check(norma_type type, int64_t width, int activation, int align, int with_after) {
   norma_layer layer;
@@ -45,7 +37,7 @@ static void check(norma_type type, int64_t width, int activation, int align, int
   if (memcmp(y, clean, row) != 0 || memcmp(y + 2 * row, clean + 2 * row, row) != 0)
     fail_problem("a row has not the bits that it has without the NaN in another");
   for (int64_t i = 0; i < width; i++)
-    if (!is_canonical_nan(type, y + row + (size_t)i * size))
+    if (bits_at(type, y + row, i) != canonical_nan(type))
       fail_problem("element %lld of the row that has a NaN is not the canonical one", (long long)i);
   free(clean);
   free(memory);
