@@ -15,6 +15,8 @@ static const char *const large_problems[] = {
     "batch:n9,c64,h25,w25,layout=nhwc,type=bf16,dir=both,add=both,act=silu",
     "batch:n9,c33,h56,w57,dir=both,add=after,act=relu",
     "batch:n32,c80,h7,w7,dir=both,add=both,act=gelu",
+    "batch:n128,c11,h7,w7,dir=both,data=offset:10",
+    "batch:n9,c13,h28,w29,dir=both,data=normal",
     "layer:n2048,d768,dir=both,add=before,type=bf16",
     "rms:n300,d4096,dir=both,add=both,act=silu,type=f16",
     "layer:n3,c97,h48,w49,axes=c,dir=both,add=after,act=silu",

@@ -23,6 +23,13 @@ NORMA_INLINE void stream_lines(void *to, const void *from, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) norma_stream_line((char *)to + i, (const char *)from + i);
 }
 
+/* memcpy of a few bytes. Where a compiler knows that they are few it may copy them with an instruction of its own that
+ * takes longer than the call. */
+NORMA_INLINE void copy_few(void *to, const void *from, int64_t bytes) {
+  __asm__("" : "+r"(bytes));
+  memcpy(to, from, (size_t)bytes);
+}
+
 NORMA_INLINE void widen_bf16(const uint16_t *from, float *to, int64_t n) {
   for (int64_t i = 0; i < n; i++) {
     uint32_t bits = (uint32_t)from[i] << 16;
@@ -143,7 +150,7 @@ NORMA_INLINE const float *load_few(norma_type type, const void *from, int64_t fi
   NORMA_ALIGNED uint16_t halves[NORMA_GROUP];
   if (type == NORMA_F32) return (const float *)from + first;
   memset(halves, 0, sizeof halves);
-  memcpy(halves, (const uint16_t *)from + first, (size_t)n * sizeof *halves);
+  copy_few(halves, (const uint16_t *)from + first, n * (int64_t)sizeof *halves);
   return load_group(type, halves, 0, room);
 }
 
@@ -153,7 +160,7 @@ NORMA_INLINE const float *load_rest(norma_type type, const void *from, int64_t f
   const float *row = load_few(type, from, first, n, room);
   if (type != NORMA_F32 || whole == n) return row;
   for (int i = 0; i < NORMA_QUARTER; i++) room[whole - NORMA_QUARTER + i] = 0;
-  memcpy(room, row, (size_t)n * sizeof *row);
+  copy_few(room, row, n * (int64_t)sizeof *row);
   return room;
 }
 
@@ -162,55 +169,37 @@ NORMA_INLINE void prefetch_group(norma_type type, const void *from, int64_t firs
   for (int64_t i = 0; i < group_bytes(type); i += 64) __builtin_prefetch((const char *)at + i);
 }
 
-/* Where results go. Streaming stores must write whole lines in address order, so what does not fill one waits. */
+/* Bytes that lie as their goal does, as far as the places in a line go: whole lines past the caches, the ends as usual,
+ * since others may share their lines. */
+NORMA_INLINE void stream_bytes(char *to, const char *from, int64_t bytes) {
+  int64_t head = (int64_t)(-(uintptr_t)to % 64), lines;
+  if (head > bytes) head = bytes;
+  lines = (bytes - head) & -(int64_t)64;
+  if (head > 0) copy_few(to, from, head);
+  stream_lines(to + head, from + head, lines);
+  head += lines;
+  if (head < bytes) copy_few(to + head, from + head, bytes - head);
+}
+
+/* Whether rows of n elements, `stride` apart, are whole lines. */
+NORMA_INLINE bool are_lines(norma_type type, const void *to, int64_t stride, int64_t rows, int64_t n) {
+  int64_t size = element_bytes(type);
+  return ((uintptr_t)to | (uintptr_t)(n * size) | (uintptr_t)(rows > 1 ? stride * size : 0)) % 64 == 0;
+}
+
+/* Where the results of a row go: `stream`, to whole lines past the caches. */
 typedef struct sink {
   char *to;
   bool stream;
   char *end;    /* of the row */
   int64_t jump; /* from there to the next row, in bytes */
-  size_t head;    /* bytes up to the first whole line, which other rows may share: stored as usual */
-  size_t waiting; /* bytes at the start of `line` */
-  NORMA_ALIGNED char line[5 * 64];
 } sink;
 
-NORMA_INLINE void sink_open(sink *s, void *to, bool stream) {
-  s->to = s->end = to;
-  s->jump = 0;
-  s->stream = stream;
-  s->head = (64 - (uintptr_t)to % 64) % 64;
-  s->waiting = 0;
-}
-
-NORMA_INLINE void sink_put(sink *s, const void *bytes, size_t size) {
-  if (!s->stream && size % 64 == 0) {
-    copy_lines(s->to, bytes, (int64_t)size);
-    s->to += size;
-    return;
-  }
-  if (!s->stream) {
-    memcpy(s->to, bytes, size);
-    s->to += size;
-    return;
-  }
-  const char *from = bytes;
-  if (s->head) {
-    size_t head = s->head < size ? s->head : size;
-    memcpy(s->to, from, head);
-    s->to += head;
-    s->head -= head;
-    from += head;
-    size -= head;
-  }
-  if (s->waiting) {
-    memcpy(s->line + s->waiting, from, size);
-    from = s->line;
-    size += s->waiting;
-  }
-  size_t lines = size & ~(size_t)63;
-  stream_lines(s->to, from, (int64_t)lines);
-  s->to += lines;
-  s->waiting = size - lines;
-  if (s->waiting) memmove(s->line, from + lines, s->waiting);
+NORMA_INLINE void sink_put(sink *s, const void *from, int64_t bytes) {
+  if (s->stream) stream_lines(s->to, from, bytes);
+  else if (bytes % 64 == 0) copy_lines(s->to, from, bytes);
+  else copy_few(s->to, from, bytes);
+  s->to += bytes;
 }
 
 /* Whether n results may be computed where they go: they are whole quarters, some of them twice, and not those of x. */
@@ -226,26 +215,19 @@ NORMA_INLINE void sink_ahead(const sink *s, const char *to, int64_t bytes) {
   for (int64_t i = 0; i < bytes && !s->stream; i += 64) __builtin_prefetch((const char *)(at + (uintptr_t)i), 1);
 }
 
-/* Whether whole groups may be written from s->to on, without waiting for a line to fill. */
-NORMA_INLINE bool sink_is_whole(const sink *s) { return !s->stream || (s->head == 0 && s->waiting == 0); }
-
 /* n <= 64 float32 results, rounded to the type. finite: none of them is NaN, which else becomes the canonical one. */
 NORMA_INLINE void store_group(norma_type type, sink *s, const float *values, int64_t n, bool finite) {
   NORMA_ALIGNED uint16_t halves[NORMA_GROUP];
   if (type == NORMA_F32) {
-    if (n == NORMA_GROUP) sink_put(s, values, NORMA_GROUP * sizeof *values);
-    else sink_put(s, values, (size_t)n * sizeof *values);
+    if (n == NORMA_GROUP) sink_put(s, values, sizeof(float[NORMA_GROUP]));
+    else sink_put(s, values, n * (int64_t)sizeof *values);
     return;
   }
   narrow_group(type, values, halves);
   for (int i = 0; __builtin_expect(!finite, 0) && i < n; i++)
     if (values[i] != values[i]) halves[i] = type == NORMA_BF16 ? 0x7fc0 : 0x7e00;
   if (n == NORMA_GROUP) sink_put(s, halves, sizeof halves);
-  else sink_put(s, halves, (size_t)n * sizeof *halves);
-}
-
-NORMA_INLINE void sink_close(sink *s) {
-  if (s->waiting) memcpy(s->to, s->line, s->waiting);
+  else sink_put(s, halves, n * (int64_t)sizeof *halves);
 }
 
 /* Results that are not finite, marked so in `bad`, get the canonical NaN. */

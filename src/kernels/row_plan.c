@@ -4,8 +4,10 @@
 /* Bytes of a unit's block: enough to amortize what is done once per block, little enough to stay in the second-level
  * cache until it is written. */
 enum { BLOCK_LEAST = 16384, BLOCK_MOST = 196608, SLAB_LEAST = 4096, PIECE_BYTES = 1 << 16 };
-/* A call for each run costs about as much as this many elements; fewer units in a batch would not be worth it. */
-enum { SHORT_RUN = 512, BATCH_LEAST = 4 };
+/* A call for each run costs about as much as SHORT_RUN elements, and twice that where the runs of a unit lie apart, for
+ * then the pipeline fetches nothing from one to the next; fewer units in a batch would not be worth it. Calls for runs
+ * of half as many cost more than to read BATCH_SPILLED units a second time from beyond the second-level cache. */
+enum { SHORT_RUN = 512, BATCH_LEAST = 4, BATCH_SPILLED = 8 };
 
 static bool is_row(const norma_walk *run) { return run->count == 0 || (run->count == 1 && run->stride[0] == 1); }
 
@@ -18,7 +20,8 @@ static int64_t step_of(const norma_walk *run) {
 static int choose_batch(const norma_row_plan *p) {
   bool once = p->given && !p->call->dy.data; /* nothing is read a second time */
   int64_t fit = once ? NORMA_GIVEN_UNITS : BLOCK_MOST / p->unit_bytes, most = once ? fit : NORMA_BLOCK_UNITS;
-  if (p->run > SHORT_RUN || fit < BATCH_LEAST || p->r.columns < BATCH_LEAST) return 0;
+  if (p->run <= SHORT_RUN / 2 && fit < BATCH_SPILLED) fit = BATCH_SPILLED;
+  if (p->run > (p->outer > 1 ? 2 : 1) * SHORT_RUN || fit < BATCH_LEAST || p->r.columns < BATCH_LEAST) return 0;
   for (int v = 0; v < p->r.views; v++)
     if (p->r.view[v].kept.data && p->r.view[v].kept.count > 1) return 0;
   return (int)(fit < most ? fit : most);
@@ -49,10 +52,12 @@ bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_
   if (p->block > NORMA_BLOCK_UNITS) p->block = NORMA_BLOCK_UNITS;
   p->batch = choose_batch(p);
   /* Pieces long enough that the first block of each, which hides nothing, is little, and enough for every thread. */
-  int64_t pieces = 4 * (int64_t)norma_threads_or(call->threads, 8);
-  int64_t grain = PIECE_BYTES / p->unit_bytes, share = p->r.columns / pieces;
+  int64_t threads = (int64_t)norma_threads_or(call->threads, 8);
+  int64_t grain = PIECE_BYTES / p->unit_bytes, share = p->r.columns / (4 * threads);
+  int64_t batch = p->batch < NORMA_BLOCK_UNITS ? p->batch : NORMA_BLOCK_UNITS;
+  if (batch > p->r.columns / threads) batch = p->r.columns / threads;
   if (grain < p->block) grain = p->block;
-  if (grain < p->batch) grain = p->batch < NORMA_BLOCK_UNITS ? p->batch : NORMA_BLOCK_UNITS;
+  if (grain < batch) grain = batch;
   p->grain = grain > share ? grain : share;
   return true;
 }

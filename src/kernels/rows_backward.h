@@ -344,14 +344,12 @@ NORMA_INLINE void backward_row(norma_type type, const norma_slopes *c, bool unit
 
 NORMA_INLINE void backward_rows(norma_type type, const norma_slopes *c, bool units, bool weights,
                                 const norma_rows *rows, bool stream, norma_ahead *ahead) {
-  sink out, dafter, *to_dafter = c->dafter ? &dafter : NULL;
+  bool lines = stream && are_lines(type, c->dafter, c->dafter_row, rows->rows, rows->n);
   for (int64_t r = 0; r < rows->rows; r++) {
-    sink_row(&out, type, rows->y, rows->y_stride, rows->n, r, stream);
-    if (c->dafter) sink_row(&dafter, type, c->dafter, c->dafter_row, rows->n, r, stream);
-    backward_row(type, c, units, weights, rows, r, &out, to_dafter, ahead);
+    sink out = sink_of_row(type, rows->y, rows->y_stride, rows->n, r, stream), dafter;
+    if (c->dafter) dafter = sink_of_row(type, c->dafter, c->dafter_row, rows->n, r, lines);
+    backward_row(type, c, units, weights, rows, r, &out, c->dafter ? &dafter : NULL, ahead);
   }
-  sink_close(&out);
-  if (c->dafter) sink_close(&dafter);
 }
 
 #endif

@@ -223,8 +223,8 @@ static NORMA_TARGET __attribute__((noinline)) int64_t forward_active(const norma
   int64_t left = (w.n - i) / NORMA_GROUP, groups = left <= ACTIVE_MOST ? left : ACTIVE;
   const float *x = w.x, *after = w.after;
   bool finite = true;
-  sink to;
-  sink_open(&to, z, false);
+  sink to = {.to = (char *)z};
+  to.end = to.to;
   w.n = i + groups * NORMA_GROUP;
   w.relu = false; /* what is not finite must be seen before it */
   for (int64_t at = i;; at += NORMA_GROUP, to.to += sizeof(float[NORMA_GROUP]), finite = false) {
@@ -266,7 +266,7 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, int64_t r, 
   written_row w = {.row = coefs_of_row(c, r), .x = x, .n = n, .x_ahead = x_ahead, .relu = c->activation == NORMA_RELU};
   if (c->after) w.after = (const char *)c->after + r * c->after_row * element_bytes(type);
   int64_t i = 0;
-  if (c->activation <= NORMA_RELU && sink_is_whole(out)) {
+  if (c->activation <= NORMA_RELU) {
     forward_plain(type, c, r, &w, ahead ? &m : NULL, out);
     i = n;
   }
@@ -286,24 +286,21 @@ NORMA_INLINE void forward_row(norma_type type, const norma_coefs *c, int64_t r, 
   sums_end(&m.sums, ahead->sum);
 }
 
-/* Before row r of n elements, `stride` apart: rows without a gap are one stream. */
-NORMA_INLINE void sink_row(sink *out, norma_type type, void *to, int64_t stride, int64_t n, int64_t r, bool stream) {
-  if (r > 0 && stride == n) return;
+/* Row r of n elements, `stride` apart. */
+NORMA_INLINE sink sink_of_row(norma_type type, void *to, int64_t stride, int64_t n, int64_t r, bool stream) {
   int64_t size = element_bytes(type);
-  if (r > 0) sink_close(out);
-  sink_open(out, (char *)to + r * stride * size, stream);
-  out->end = out->to + n * size, out->jump = (stride - n) * size;
+  sink row = {.to = (char *)to + r * stride * size, .stream = stream, .jump = (stride - n) * size};
+  row.end = row.to + n * size;
+  return row;
 }
 
 NORMA_INLINE void forward_rows(norma_type type, const norma_coefs *c, const norma_rows *rows, bool stream,
                                norma_ahead *ahead) {
-  sink out;
   int64_t size = element_bytes(type);
   for (int64_t r = 0; r < rows->rows; r++) {
-    sink_row(&out, type, rows->y, rows->y_stride, rows->n, r, stream);
+    sink out = sink_of_row(type, rows->y, rows->y_stride, rows->n, r, stream);
     forward_row(type, c, r, (const char *)rows->x + r * rows->x_stride * size, rows->n, &out, ahead, rows->x_ahead);
   }
-  sink_close(&out);
 }
 
 #endif

@@ -1,5 +1,5 @@
-/* Template: short rows, of a few vectors each, for which the loops of rows.h cost more than what is computed; and the
- * choice between the two. (The tiles of layer norm's backward pass, whose rows may be long, lose nothing here.) */
+/* Template: short rows, of a few vectors each, for which the other loops cost more than what is computed. (The tiles of
+ * layer norm's backward pass, whose rows may be long, lose nothing here.) */
 #ifndef NORMA_ROWS_SHORT_H
 #define NORMA_ROWS_SHORT_H
 
@@ -43,19 +43,6 @@ NORMA_INLINE bool forward_is_short(norma_type type, const norma_coefs *c, const 
   return is_short(type, rows, c->unit_step, stream) && rows->x != rows->y && !c->after && !c->activation;
 }
 
-static NORMA_TARGET void row_forward(norma_type type, const norma_coefs *c, const norma_rows *rows, bool stream,
-                                     norma_ahead *ahead) {
-  bool weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
-  if (forward_is_short(type, c, rows, stream)) {
-    if (weights && biases) forward_short(c, true, true, rows);
-    else if (weights) forward_short(c, true, false, rows);
-    else if (biases) forward_short(c, false, true, rows);
-    else forward_short(c, false, false, rows);
-    return;
-  }
-  forward_rows(type, c, rows, stream, ahead);
-}
-
 /* Short rows of float32 of which nothing else is wanted, in the cache and not in place. */
 NORMA_INLINE void backward_short(const norma_slopes *c, bool given, bool weights, const norma_rows *rows) {
   int64_t n = rows->n;
@@ -77,23 +64,6 @@ NORMA_INLINE void backward_short(const norma_slopes *c, bool given, bool weights
 
 NORMA_INLINE bool backward_is_short(norma_type type, const norma_slopes *c, const norma_rows *rows, bool stream) {
   return is_short(type, rows, c->unit_step, stream) && rows->dy != rows->y && !c->z && !c->dsum && !c->dafter;
-}
-
-static NORMA_TARGET void row_backward(norma_type type, const norma_slopes *c, const norma_rows *rows, bool stream,
-                                      norma_ahead *ahead) {
-  bool units = c->unit_step, weights = c->weight && c->weight_step;
-  if (backward_is_short(type, c, rows, stream)) {
-    bool given = !c->dx.means;
-    if (given && weights) backward_short(c, true, true, rows);
-    else if (given) backward_short(c, true, false, rows);
-    else if (weights) backward_short(c, false, true, rows);
-    else backward_short(c, false, false, rows);
-    return;
-  }
-  if (units && weights) backward_rows(type, c, true, true, rows, stream, NULL);
-  else if (units) backward_rows(type, c, true, false, rows, stream, NULL);
-  else if (weights) backward_rows(type, c, false, true, rows, stream, ahead);
-  else backward_rows(type, c, false, false, rows, stream, ahead);
 }
 
 #endif

@@ -3,7 +3,7 @@
 
 #include "across.h"
 #include "chains.h"
-#include "rows_short.h"
+#include "rows_out.h"
 #include "tiles.h"
 
 static NORMA_TARGET void fence(void) { norma_stream_end(); }

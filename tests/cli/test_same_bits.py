@@ -22,7 +22,8 @@ MANNERS = {  # options, NORMA_NUM_THREADS for the default pool, and NORMA_STREAM
     "contiguous, pool of 2, off by 3": (["--layout", "contiguous", "--threads", "0", "--align", "3"], 2),
     "channels last, pool of 3": (["--layout", "channels_last", "--threads", "0", "--align", "0"], 3),
     "contiguous, pool of 8": (["--layout", "contiguous", "--threads", "0", "--align", "0"], 8),
-    "past the caches": (["--align", "5"], None, 1),
+    "past the caches, in whole lines": (["--align", "0"], None, 1),
+    "past the caches, off by 5": (["--align", "5"], None, 1),
     "never past the caches": ([], None, 1 << 60),
 }
 

@@ -1,0 +1,127 @@
+/* Template: the kernels that write rows: which loops, and the way to memory. */
+#ifndef NORMA_ROWS_OUT_H
+#define NORMA_ROWS_OUT_H
+
+#include "rows_short.h"
+
+static NORMA_TARGET __attribute__((noinline)) void forward_straight(norma_type type, const norma_coefs *c,
+                                                                    const norma_rows *rows, bool stream,
+                                                                    norma_ahead *ahead) {
+  bool weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
+  if (!forward_is_short(type, c, rows, stream)) forward_rows(type, c, rows, stream, ahead);
+  else if (weights && biases) forward_short(c, true, true, rows);
+  else if (weights) forward_short(c, true, false, rows);
+  else if (biases) forward_short(c, false, true, rows);
+  else forward_short(c, false, false, rows);
+}
+
+static NORMA_TARGET __attribute__((noinline)) void backward_straight(norma_type type, const norma_slopes *c,
+                                                                     const norma_rows *rows, bool stream,
+                                                                     norma_ahead *ahead) {
+  bool units = c->unit_step, weights = c->weight && c->weight_step;
+  if (backward_is_short(type, c, rows, stream)) {
+    bool given = !c->dx.means;
+    if (given && weights) backward_short(c, true, true, rows);
+    else if (given) backward_short(c, true, false, rows);
+    else if (weights) backward_short(c, false, true, rows);
+    else backward_short(c, false, false, rows);
+    return;
+  }
+  if (units && weights) backward_rows(type, c, true, true, rows, stream, NULL);
+  else if (units) backward_rows(type, c, true, false, rows, stream, NULL);
+  else if (weights) backward_rows(type, c, false, true, rows, stream, ahead);
+  else backward_rows(type, c, false, false, rows, stream, ahead);
+}
+
+/* ---------------------------------------------------------------------------------------------- past the caches --- */
+
+/* Only whole lines go past the caches. Rows that begin or end inside of a line, and those so short that the loops of
+ * short rows gain more, are computed in a room in the first-level cache, several at once where no gap is between them,
+ * and go from there. */
+enum { ROOM_BYTES = NORMA_STRETCH * sizeof(float), FEW_LINES = 512 };
+
+NORMA_INLINE bool rows_go_straight(norma_type type, const norma_rows *rows) {
+  return rows->n > NORMA_GROUP && are_lines(type, rows->y, rows->y_stride, rows->rows, rows->n);
+}
+
+/* As many rows as are computed at once; 0: these are stored as usual. */
+NORMA_INLINE int64_t rows_of_room(norma_type type, const norma_rows *rows) {
+  int64_t bytes = rows->n * element_bytes(type), fit = ROOM_BYTES / bytes;
+  bool gaps = rows->rows > 1 && rows->y_stride != rows->n;
+  if (!gaps) return fit < rows->rows ? fit : rows->rows;
+  return bytes >= FEW_LINES && fit > 0;
+}
+
+/* From row r on, `count` rows, in `room` at the same place in a line. */
+NORMA_INLINE norma_rows rows_in_room(norma_type type, const norma_rows *rows, int64_t r, int64_t count, char *room) {
+  int64_t size = element_bytes(type);
+  norma_rows some = *rows;
+  some.x = (const char *)rows->x + r * rows->x_stride * size;
+  if (rows->dy) some.dy = (const char *)rows->dy + r * rows->dy_stride * size;
+  some.y = room + ((uintptr_t)rows->y + (uintptr_t)(r * rows->y_stride * size)) % 64;
+  some.y_stride = rows->n;
+  some.rows = rows->rows - r < count ? rows->rows - r : count;
+  return some;
+}
+
+NORMA_INLINE void rows_leave_room(norma_type type, const norma_rows *rows, int64_t r, const norma_rows *some) {
+  int64_t size = element_bytes(type);
+  stream_bytes((char *)rows->y + r * rows->y_stride * size, some->y, some->rows * some->n * size);
+}
+
+NORMA_INLINE norma_coefs coefs_from(norma_type type, const norma_coefs *c, int64_t r) {
+  norma_coefs from = *c;
+  from.hi += r * c->unit_row, from.lo += r * c->unit_row, from.rstd += r * c->unit_row;
+  from.saved += r * c->unit_row;
+  if (c->weight) from.weight += r * c->weight_row;
+  if (c->bias) from.bias += r * c->bias_row;
+  if (c->after) from.after = (const char *)c->after + r * c->after_row * element_bytes(type);
+  return from;
+}
+
+static NORMA_TARGET void row_forward(norma_type type, const norma_coefs *c, const norma_rows *rows, bool stream,
+                                     norma_ahead *ahead) {
+  NORMA_ALIGNED char room[ROOM_BYTES + 64];
+  bool straight = !stream || rows_go_straight(type, rows);
+  int64_t count = straight ? 0 : rows_of_room(type, rows);
+  if (count == 0) forward_straight(type, c, rows, stream && straight, ahead);
+  for (int64_t r = 0; r < rows->rows && count > 0; r += count) {
+    norma_rows some = rows_in_room(type, rows, r, count, room);
+    norma_coefs from = coefs_from(type, c, r);
+    forward_straight(type, &from, &some, false, ahead);
+    rows_leave_room(type, rows, r, &some);
+  }
+}
+
+/* z: room for the coefficients of an activation. */
+NORMA_INLINE norma_slopes slopes_from(norma_type type, const norma_slopes *c, int64_t r, norma_coefs *z) {
+  norma_slopes from = *c;
+  int64_t size = element_bytes(type), u = r * c->unit_row;
+  from.dx.hi += u, from.dx.lo += u, from.dx.rstd += u;
+  from.dx.q_hi += u, from.dx.q_lo += u, from.dx.q_xhat += u, from.dx.saved += u;
+  if (c->dx.means) from.dx.means += u;
+  if (c->weight) from.weight += r * c->weight_row;
+  if (c->dsum) from.dsum = (const char *)c->dsum + r * c->dsum_row * size;
+  if (c->dafter) from.dafter = (char *)c->dafter + r * c->dafter_row * size;
+  if (!c->z) return from;
+  *z = coefs_from(type, c->z, r);
+  from.z = z;
+  return from;
+}
+
+static NORMA_TARGET void row_backward(norma_type type, const norma_slopes *c, const norma_rows *rows, bool stream,
+                                      norma_ahead *ahead) {
+  NORMA_ALIGNED char room[ROOM_BYTES + 64];
+  bool straight = !stream || rows_go_straight(type, rows);
+  int64_t count = straight ? 0 : rows_of_room(type, rows);
+  if (count == 0) backward_straight(type, c, rows, stream && straight, ahead);
+  for (int64_t r = 0; r < rows->rows && count > 0; r += count) {
+    norma_coefs z;
+    norma_rows some = rows_in_room(type, rows, r, count, room);
+    norma_slopes from = slopes_from(type, c, r, &z);
+    backward_straight(type, &from, &some, false, ahead);
+    rows_leave_room(type, rows, r, &some);
+  }
+}
+
+#endif
