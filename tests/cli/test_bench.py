@@ -10,7 +10,8 @@ import pytest
 from oracle import NORMA, ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
-import report  # noqa: E402  (bench is no package)
+import bounds  # noqa: E402  (bench is no package)
+import report  # noqa: E402
 import workloads  # noqa: E402
 
 QUICK = ["--repeats", "3"]
@@ -201,6 +202,30 @@ def test_the_command_knows_the_strings():
         small = f"{p.kind}:" + ",".join([f"{name}1" for name in p.names] + [f"{k}={v}" for k, v in keys.items()])
         done = bench("--repeats", "1", small)
         assert (done.returncode, done.stderr) == (0, ""), small
+
+
+def test_the_work_of_a_row_is_the_same_layer_with_fewer_units():
+    for row in workloads.read():
+        p, small = workloads.take_apart(row.problem), workloads.take_apart(bounds.in_cache(row.problem, 2**20))
+        assert (small.kind, small.names, small.keys) == (p.kind, p.names, p.keys)
+        assert bounds.tensor_bytes(small, small.shape) <= 2**20
+        assert all(1 <= less <= length for less, length in zip(small.shape, p.shape))
+    assert bounds.in_cache("layer:n4096,d768,dir=bwd", 2**20) == "layer:n64,d768,dir=bwd"
+    assert bounds.in_cache("layer:n4,d768", 2**20) == "layer:n4,d768"
+
+
+def test_what_bounds_a_row_is_printed_and_written(tmp_path):
+    command = [sys.executable, ROOT / "bench/bounds.py", "--rounds", "1", "--seconds", "0.01", "--rows"]
+    done = subprocess.run([*command, r"\(4096,768\) fwd", "-o", tmp_path / "bounds.md"], capture_output=True, text=True,
+                          timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    name, *numbers = done.stdout.splitlines()[-3].rsplit(maxsplit=5)
+    floor, work, time, of_longer, of_both = map(float, numbers)
+    assert name == "layer (4096,768) fwd" and min(floor, work, time) > 0
+    assert abs(of_longer - time / max(floor, work)) < 0.05 and abs(of_both - time / (floor + work)) < 0.05
+    assert "| layer (4096,768) fwd |" in (tmp_path / "bounds.md").read_text()
+    done = subprocess.run([*command, "no such row"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "no row matches 'no such row'" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--rows", r"layer \(1,768\)", "--peers", "", "--rounds", "2"]])
