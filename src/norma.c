@@ -230,7 +230,7 @@ static norma_status forward(const void *arguments, norma_error *error) {
   if (status) return status;
   status = norma_workspace_open(&workspace, args->workspace, args->workspace_size, forward_bytes(args), error);
   if (status) return status;
-  if (args->residual) norma_add_residual(&call);
+  if (args->residual && args->sample_moments) norma_add_residual(&call); /* else forward adds */
   norma_saved *own = (norma_saved *)norma_gamma_make(&call, workspace.doubles);
   norma_saved *saved = args->saved ? args->saved : own;
   int64_t units = norma_layer_units(call.layer);

@@ -1,5 +1,5 @@
 /* What is done beside a norm in the same call: a residual before it, a residual after it, an activation. */
-#include "kernels.h"
+#include "vector.h"
 
 #include "activation.h"
 
@@ -58,27 +58,16 @@ typedef struct job {
   norma_walk x, residual, sum;
 } job;
 
-/* Tensors of one order in memory: the loop that it should be. NaN is canonical, as norma_store has it. */
-static void add_floats(const float *x, const float *residual, float *sum, int64_t n) {
-  for (int64_t i = 0; i < n; i++) {
-    float v = x[i] + residual[i];
-    uint32_t bits, is_nan;
-    memcpy(&bits, &v, sizeof bits);
-    is_nan = 0u - ((bits & 0x7fffffff) > 0x7f800000);
-    bits = (bits & ~is_nan) | (0x7fc00000 & is_nan);
-    memcpy(&sum[i], &bits, sizeof bits);
-  }
-}
-
 static bool is_line(const norma_walk *walk) { return walk->count == 1 && walk->stride[0] == 1; }
 
 /* The float64 sum of two float32 numbers, rounded to float32, is their float32 sum: 53 bits are more than 2 * 24 + 1,
  * so that rounding twice changes nothing. */
 static void add_range(void *context, int64_t begin, int64_t end) {
   const job *j = context;
-  if (j->sum.type == NORMA_F32 && is_line(&j->x) && is_line(&j->residual) && is_line(&j->sum)) {
-    add_floats((const float *)j->x.data + begin, (const float *)j->residual.data + begin,
-               (float *)j->sum.data + begin, end - begin);
+  norma_type type = j->sum.type;
+  if (type != NORMA_F64 && is_line(&j->x) && is_line(&j->residual) && is_line(&j->sum)) {
+    int64_t from = begin * (int64_t)norma_type_size(type);
+    norma_kernels_best()->add(type, j->x.data + from, j->residual.data + from, (char *)j->sum.data + from, end - begin);
     return;
   }
   for (int64_t first = begin; first < end; first += NORMA_BLOCK) {
@@ -99,4 +88,5 @@ void norma_add_residual(norma_call *call) {
            norma_walk_make(call->layer, &axes, &call->sum)};
   norma_parallel(call->threads, norma_layer_elements(call->layer), GRAIN, norma_pass_bytes(call, 3), add_range, &j);
   call->x = call->sum;
+  call->residual.data = NULL;
 }

@@ -226,7 +226,7 @@ void norma_apply_backward(const norma_call *call, const norma_saved *saved, cons
 /* elementwise.c: all axes, the one with the longest steps through the memory of an operand first. */
 norma_axes norma_memory_order(const norma_layer *layer, const norma_operand *operand);
 
-/* fused.c: writes the sum of x and the residual, which is x from here on. */
+/* fused.c: writes the sum of x and the residual, which is x from here on, without a residual. */
 void norma_add_residual(norma_call *call);
 /* z becomes y: the activation of z rounded to float32, float64 for float64 data; and dy times the
  * slope there, dz, is rounded to float32 too: so it has few enough bits for exact products with gamma. */

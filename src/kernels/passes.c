@@ -36,11 +36,16 @@ bool norma_streams(const norma_call *call) {
 }
 
 void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace) {
-  if (norma_is_single(call)) {
-    if (norma_row_forward(call, saved, moments) || norma_column_forward(call, saved, moments, workspace)) return;
+  bool single = norma_is_single(call);
+  norma_call summed = *call;
+  if (single && norma_row_forward(call, saved, moments)) return;
+  if (call->residual.data) {
+    norma_add_residual(&summed);
+    if (single && norma_row_forward(&summed, saved, moments)) return;
   }
-  norma_statistics(call, saved, moments);
-  if (call->y.data) norma_apply_forward(call, saved);
+  if (single && norma_column_forward(&summed, saved, moments, workspace)) return;
+  norma_statistics(&summed, saved, moments);
+  if (call->y.data) norma_apply_forward(&summed, saved);
 }
 
 void norma_param_pass(const norma_call *call, const norma_saved *saved, void *workspace) {

@@ -5,12 +5,14 @@
 #include <math.h>
 
 /* The arrays of the pass, as views of its reduction. */
-enum { X, Y, AFTER, WEIGHT, BIAS };
+enum { X, Y, AFTER, ADDEND, RESIDUAL, WEIGHT, BIAS };
 
 typedef struct pass {
   norma_row_plan plan;
   norma_saved *saved;
   norma_unit_outputs outputs;
+  norma_call call; /* x is the sum with the residual, where there is one */
+  bool adds;       /* that sum is taken here, each stretch before it is measured */
 } pass;
 
 /* The middle one of three values of a stretch, as in statistics.c. */
@@ -42,6 +44,13 @@ typedef struct state {
   writer writers[NORMA_BLOCK_UNITS];
 } state;
 
+/* x, which is the sum with the residual, of n elements of a run from element i on. */
+static void add_stretch(const norma_row_plan *p, int64_t unit, int64_t o, int64_t m, int64_t i, int64_t n) {
+  int64_t from = i * p->size;
+  p->kernels->add(p->call->type, norma_row_start(p, ADDEND, unit, o, m) + from,
+                  norma_row_start(p, RESIDUAL, unit, o, m) + from, (char *)norma_row_start(p, X, unit, o, m) + from, n);
+}
+
 /* One run of unit `written` (or none, -1) is written while the moments of the same run of unit `measured` (or none) are
  * added to `into`. */
 static void forward_run(const pass *f, int64_t written, const writer *w, int64_t measured, int64_t o, int64_t m,
@@ -63,6 +72,7 @@ static void forward_run(const pass *f, int64_t written, const writer *w, int64_t
   for (int64_t i = 0; i < p->run; i += NORMA_STRETCH) {
     int64_t n = p->run - i < NORMA_STRETCH ? p->run - i : NORMA_STRETCH;
     norma_ahead ahead;
+    if (next && f->adds) add_stretch(p, measured, o, m, i, n);
     if (next) ahead.x = next + i * p->size, ahead.pivot = pivot_of(p, ahead.x, n);
     if (x) {
       norma_rows row = {.x = x + i * p->size, .y = (char *)y + i * p->size, .rows = 1, .n = n};
@@ -213,11 +223,14 @@ static void forward_units(void *context, int64_t begin, int64_t end) {
 }
 
 bool norma_row_forward(const norma_call *call, norma_saved *saved, norma_moments *moments) {
-  pass f;
-  f.saved = saved;
-  const norma_operand *const arrays[] = {&call->x, &call->y, &call->after, &call->weight, &call->bias};
-  if (!norma_row_plan_make(&f.plan, call, arrays, 3, 2)) return false;
-  norma_unit_outputs_init(&f.outputs, call, saved, moments);
+  const norma_operand none = {0};
+  pass f = {.saved = saved, .call = *call, .adds = call->residual.data};
+  if (f.adds) f.call.x = call->sum;
+  const norma_operand *const arrays[] = {&f.call.x,      &call->y,      &call->after, f.adds ? &call->x : &none,
+                                         &call->residual, &call->weight, &call->bias};
+  if (!norma_row_plan_make(&f.plan, &f.call, arrays, 5, 2)) return false;
+  if (f.adds && (f.plan.given || f.plan.batch)) return false; /* not measured here, or of runs too short to be added */
+  norma_unit_outputs_init(&f.outputs, &f.call, saved, moments);
   f.plan.stream = call->y.data && norma_streams(call);
   if (f.plan.given) norma_statistics(call, saved, moments);
   if (!f.plan.given || call->y.data)

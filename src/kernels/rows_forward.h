@@ -212,8 +212,8 @@ NORMA_INLINE void forward_group(norma_type type, const norma_coefs *c, int64_t r
   store_group(type, out, result, n, finite);
 }
 
-/* Groups of float32 that are taken together where the activation is a loop of its own, or lines fill bit by bit: from
- * one loop to the next they stay in the first-level cache. Few more are taken at once. */
+/* Groups of float32 that are taken together where the activation is a loop of its own: from one loop to the next they
+ * stay in the first-level cache. Few more are taken at once. */
 enum { ACTIVE = 4, ACTIVE_MOST = 6 };
 
 /* The groups from element i on, or that many. Returns the element behind them. */

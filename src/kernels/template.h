@@ -3,6 +3,7 @@
 
 #include "across.h"
 #include "chains.h"
+#include "residual.h"
 #include "rows_out.h"
 #include "tiles.h"
 
@@ -28,5 +29,6 @@ static NORMA_TARGET void fence(void) { norma_stream_end(); }
       .unit_views = unit_views,              \
       .means_views = means_views,            \
       .narrow = narrow,                      \
+      .add = add_rows,                       \
       .fence = fence,                        \
   };

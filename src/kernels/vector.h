@@ -188,6 +188,8 @@ typedef struct norma_kernels {
                       float *q_xhat, int64_t n);
   /* float64 as float32, NaN to the canonical one */
   void (*narrow)(const double *from, float *to, int64_t n);
+  /* The sum of two rows of float32 or 16 bits, rounded to the type; NaN is canonical. It may be one of them. */
+  void (*add)(norma_type type, const void *x, const void *residual, void *sum, int64_t n);
   void (*fence)(void); /* after streaming stores, before other threads read */
 } norma_kernels;
 
