@@ -37,15 +37,17 @@ bool norma_streams(const norma_call *call) {
 
 void norma_forward_pass(const norma_call *call, norma_saved *saved, norma_moments *moments, void *workspace) {
   bool single = norma_is_single(call);
-  norma_call summed = *call;
+  norma_call summed; /* is large: copied only where it is wanted */
   if (single && norma_row_forward(call, saved, moments)) return;
   if (call->residual.data) {
+    summed = *call;
     norma_add_residual(&summed);
-    if (single && norma_row_forward(&summed, saved, moments)) return;
+    call = &summed;
+    if (single && norma_row_forward(call, saved, moments)) return;
   }
-  if (single && norma_column_forward(&summed, saved, moments, workspace)) return;
-  norma_statistics(&summed, saved, moments);
-  if (call->y.data) norma_apply_forward(&summed, saved);
+  if (single && norma_column_forward(call, saved, moments, workspace)) return;
+  norma_statistics(call, saved, moments);
+  if (call->y.data) norma_apply_forward(call, saved);
 }
 
 void norma_param_pass(const norma_call *call, const norma_saved *saved, void *workspace) {

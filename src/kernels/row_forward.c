@@ -11,8 +11,8 @@ typedef struct pass {
   norma_row_plan plan;
   norma_saved *saved;
   norma_unit_outputs outputs;
-  norma_call call; /* x is the sum with the residual, where there is one */
-  bool adds;       /* that sum is taken here, each stretch before it is measured */
+  bool adds;         /* the sum with the residual is taken here, each stretch before it is measured; */
+  norma_call summed; /* then, the call with that sum for x */
 } pass;
 
 /* The middle one of three values of a stretch, as in statistics.c. */
@@ -224,13 +224,20 @@ static void forward_units(void *context, int64_t begin, int64_t end) {
 
 bool norma_row_forward(const norma_call *call, norma_saved *saved, norma_moments *moments) {
   const norma_operand none = {0};
-  pass f = {.saved = saved, .call = *call, .adds = call->residual.data};
-  if (f.adds) f.call.x = call->sum;
-  const norma_operand *const arrays[] = {&f.call.x,      &call->y,      &call->after, f.adds ? &call->x : &none,
+  const norma_operand *addend = call->residual.data ? &call->x : &none;
+  pass f;
+  f.saved = saved;
+  f.adds = call->residual.data;
+  if (f.adds) {
+    f.summed = *call;
+    f.summed.x = call->sum;
+    call = &f.summed;
+  }
+  const norma_operand *const arrays[] = {&call->x,        &call->y,      &call->after, addend,
                                          &call->residual, &call->weight, &call->bias};
-  if (!norma_row_plan_make(&f.plan, &f.call, arrays, 5, 2)) return false;
+  if (!norma_row_plan_make(&f.plan, call, arrays, 5, 2)) return false;
   if (f.adds && (f.plan.given || f.plan.batch)) return false; /* not measured here, or of runs too short to be added */
-  norma_unit_outputs_init(&f.outputs, &f.call, saved, moments);
+  norma_unit_outputs_init(&f.outputs, call, saved, moments);
   f.plan.stream = call->y.data && norma_streams(call);
   if (f.plan.given) norma_statistics(call, saved, moments);
   if (!f.plan.given || call->y.data)
