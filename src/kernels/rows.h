@@ -126,14 +126,21 @@ NORMA_INLINE shared_coefs coefs_share(const row_coefs *c, bool units) {
   return s;
 }
 
+/* The coefficients as those of a call that begins with row r; `after` stays that of the first. */
+NORMA_INLINE norma_coefs coefs_from(const norma_coefs *c, int64_t r) {
+  norma_coefs from = *c;
+  int64_t u = r * c->unit_row;
+  from.hi += u, from.lo += u, from.rstd += u, from.saved += u;
+  if (c->weight) from.weight += r * c->weight_row;
+  if (c->bias) from.bias += r * c->bias_row;
+  return from;
+}
+
 /* norma_forward_exact of row r. */
 static NORMA_TARGET __attribute__((noinline)) void forward_exact(const norma_coefs *c, int64_t r, int64_t at,
                                                                  const float *x, const float *after, float *y,
                                                                  int64_t n) {
-  norma_coefs row = *c;
-  row.saved += r * c->unit_row;
-  if (row.weight) row.weight += r * c->weight_row;
-  if (row.bias) row.bias += r * c->bias_row;
+  norma_coefs row = coefs_from(c, r);
   norma_forward_exact(&row, at, x, after, y, n);
 }
 

@@ -179,14 +179,22 @@ NORMA_INLINE shared_slopes slopes_share(const row_slopes *row, bool units) {
   return s;
 }
 
+/* The slopes as those of a call that begins with row r; z, dsum and dafter stay those of the first. */
+NORMA_INLINE norma_slopes slopes_from(const norma_slopes *c, int64_t r) {
+  norma_slopes from = *c;
+  int64_t u = r * c->unit_row;
+  from.dx.hi += u, from.dx.lo += u, from.dx.rstd += u;
+  from.dx.q_hi += u, from.dx.q_lo += u, from.dx.q_xhat += u, from.dx.saved += u;
+  if (c->dx.means) from.dx.means += u;
+  if (c->weight) from.weight += r * c->weight_row;
+  return from;
+}
+
 /* norma_backward_exact of row r. */
 static NORMA_TARGET __attribute__((noinline)) void backward_exact(const norma_slopes *c, int64_t r, int64_t at,
                                                                   const float *x, const float *dy, const float *dsum,
                                                                   float *dx, int64_t n) {
-  norma_slopes row = *c;
-  row.dx.saved += r * c->unit_row;
-  if (row.dx.means) row.dx.means += r * c->unit_row;
-  if (row.weight) row.weight += r * c->weight_row;
+  norma_slopes row = slopes_from(c, r);
   norma_backward_exact(&row, at, x, dy, dsum, dx, n);
 }
 

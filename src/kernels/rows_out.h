@@ -69,12 +69,8 @@ NORMA_INLINE void rows_leave_room(norma_type type, const norma_rows *rows, int64
   stream_bytes((char *)rows->y + r * rows->y_stride * size, some->y, some->rows * some->n * size);
 }
 
-NORMA_INLINE norma_coefs coefs_from(norma_type type, const norma_coefs *c, int64_t r) {
-  norma_coefs from = *c;
-  from.hi += r * c->unit_row, from.lo += r * c->unit_row, from.rstd += r * c->unit_row;
-  from.saved += r * c->unit_row;
-  if (c->weight) from.weight += r * c->weight_row;
-  if (c->bias) from.bias += r * c->bias_row;
+NORMA_INLINE norma_coefs coefs_in_room(norma_type type, const norma_coefs *c, int64_t r) {
+  norma_coefs from = coefs_from(c, r);
   if (c->after) from.after = (const char *)c->after + r * c->after_row * element_bytes(type);
   return from;
 }
@@ -87,24 +83,20 @@ static NORMA_TARGET void row_forward(norma_type type, const norma_coefs *c, cons
   if (count == 0) forward_straight(type, c, rows, stream && straight, ahead);
   for (int64_t r = 0; r < rows->rows && count > 0; r += count) {
     norma_rows some = rows_in_room(type, rows, r, count, room);
-    norma_coefs from = coefs_from(type, c, r);
+    norma_coefs from = coefs_in_room(type, c, r);
     forward_straight(type, &from, &some, false, ahead);
     rows_leave_room(type, rows, r, &some);
   }
 }
 
 /* z: room for the coefficients of an activation. */
-NORMA_INLINE norma_slopes slopes_from(norma_type type, const norma_slopes *c, int64_t r, norma_coefs *z) {
-  norma_slopes from = *c;
-  int64_t size = element_bytes(type), u = r * c->unit_row;
-  from.dx.hi += u, from.dx.lo += u, from.dx.rstd += u;
-  from.dx.q_hi += u, from.dx.q_lo += u, from.dx.q_xhat += u, from.dx.saved += u;
-  if (c->dx.means) from.dx.means += u;
-  if (c->weight) from.weight += r * c->weight_row;
+NORMA_INLINE norma_slopes slopes_in_room(norma_type type, const norma_slopes *c, int64_t r, norma_coefs *z) {
+  norma_slopes from = slopes_from(c, r);
+  int64_t size = element_bytes(type);
   if (c->dsum) from.dsum = (const char *)c->dsum + r * c->dsum_row * size;
   if (c->dafter) from.dafter = (char *)c->dafter + r * c->dafter_row * size;
   if (!c->z) return from;
-  *z = coefs_from(type, c->z, r);
+  *z = coefs_in_room(type, c->z, r);
   from.z = z;
   return from;
 }
@@ -118,7 +110,7 @@ static NORMA_TARGET void row_backward(norma_type type, const norma_slopes *c, co
   for (int64_t r = 0; r < rows->rows && count > 0; r += count) {
     norma_coefs z;
     norma_rows some = rows_in_room(type, rows, r, count, room);
-    norma_slopes from = slopes_from(type, c, r, &z);
+    norma_slopes from = slopes_in_room(type, c, r, &z);
     backward_straight(type, &from, &some, false, ahead);
     rows_leave_room(type, rows, r, &some);
   }
