@@ -131,7 +131,9 @@ static void fill_tile(const pass *p, int64_t run, int64_t row, tile *t) {
   const char *after = row_at(p, &p->after, run, row);
   if (p->call->activation) set_z(p, saved, after, t);
   t->in.weight = p->weight;
-  t->in.dy_ahead = row + NORMA_QUARTER < p->shape.run ? NORMA_QUARTER * p->dy.stride : 0;
+  bool more = row + NORMA_QUARTER < p->shape.run;
+  t->in.width = p->shape.width;
+  t->in.x_next = more ? NORMA_QUARTER * p->x.stride : 0, t->in.dy_next = more ? NORMA_QUARTER * p->dy.stride : 0;
   for (int r = 0; r < t->rows; r++) {
     t->in.x[r] = x + r * p->x.stride * p->x.size, t->in.dy[r] = dy + r * p->dy.stride * p->dy.size;
     if (p->keeps) t->in.dz[r] = (float *)row_at(p, &p->dx, run, row + r);
@@ -179,7 +181,6 @@ static void write_tile(const pass *p, const tile *t, int64_t run, int64_t row) {
   rows.x_stride = p->x.stride, rows.dy_stride = p->dy.stride, rows.y_stride = p->dx.stride;
   if (p->keeps) rows.dy = rows.y, rows.dy_stride = rows.y_stride;
   else s.z = t->in.z;
-  rows.x_ahead = row + NORMA_QUARTER < p->shape.run ? NORMA_QUARTER * p->x.stride : 0;
   p->kernels->backward(p->call->type, &s, &rows, p->stream, NULL);
 }
 

@@ -14,6 +14,7 @@ typedef struct pass {
   norma_pair *means;
   bool varies; /* the weight changes along a run */
   bool keeps;  /* dz, in dx */
+  bool together; /* dx does not wait for the sums of its unit, and is written while they are taken */
   norma_run_sums runs;
   double elements; /* of a unit */
 } pass;
@@ -77,6 +78,7 @@ static void backward_run(const pass *b, int64_t written, int64_t measured, const
   const norma_row_plan *p = &b->plan;
   norma_sum run[2] = {{0, 0}, {0, 0}};
   norma_rows row = {.rows = 1};
+  if (written != measured) row.x_ahead = row.dy_ahead = p->ahead; /* else the sums fetch */
   norma_slopes slopes = {0};
   norma_ahead ahead = {0};
   norma_dx_block dx;
@@ -136,22 +138,22 @@ static void start_unit(const pass *b, int64_t unit, summer *s) {
   s->pivot = weight_at((const float *)weight) * s->first;
 }
 
-/* dx of units first .. first + write - 1, and the sums of the `measure` units after them. */
-static void backward_block(const pass *b, int64_t first, int write, int measure) {
+/* dx of `write` units, and the sums of `measure` units from the `measured`-th on. */
+static void backward_block(const pass *b, int64_t first, int write, int64_t measured, int measure) {
   const norma_row_plan *p = &b->plan;
   summer units[NORMA_BLOCK_UNITS];
   int most = write > measure ? write : measure;
-  for (int i = 0; i < measure; i++) start_unit(b, first + write + i, &units[i]);
+  for (int i = 0; i < measure; i++) start_unit(b, measured + i, &units[i]);
   for (int64_t o = 0; o < p->outer; o++) {
     for (int i = 0; i < most; i++) {
       norma_partial_sums sample = {0};
       for (int64_t m = 0; m < p->middle; m++)
-        backward_run(b, i < write ? first + i : -1, i < measure ? first + write + i : -1, &units[i], o, m, &sample);
+        backward_run(b, i < write ? first + i : -1, i < measure ? measured + i : -1, &units[i], o, m, &sample);
       if (i < measure) norma_partial_sums_join(&units[i].total, &sample);
     }
   }
   for (int i = 0; i < measure && !p->given; i++)
-    b->means[first + write + i] = norma_unit_means(p->call, b->elements, units[i].pivot, &units[i].total);
+    b->means[measured + i] = norma_unit_means(p->call, b->elements, units[i].pivot, &units[i].total);
 }
 
 /* --------------------------------------------------------------------------------------------------- short runs --- */
@@ -303,10 +305,14 @@ static void backward_blocks(const pass *b, int64_t begin, int64_t end) {
   for (int64_t unit = begin; unit < end || written; unit += measured) {
     measured = end - unit < b->plan.block ? (int)(end - unit) : b->plan.block;
     if (b->plan.call->means_known) {
-      backward_block(b, unit, measured, 0);
+      backward_block(b, unit, measured, unit, 0);
       continue;
     }
-    backward_block(b, unit - written, written, measured);
+    if (b->together) {
+      backward_block(b, unit, measured, unit, measured);
+      continue;
+    }
+    backward_block(b, unit - written, written, unit, measured);
     written = b->plan.call->dx.data ? measured : 0;
   }
 }
@@ -331,6 +337,9 @@ bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_
   if (!norma_row_plan_make(&b.plan, call, arrays, 6, 2)) return false;
   if (call->weight.data && b.plan.step[WEIGHT] != (b.varies ? 1 : 0)) return false;
   b.plan.stream = call->dx.data && norma_streams(call) && !b.keeps;
+  /* Sums that are not finite are taken again, of what dy is then. */
+  bool dy_stays = !b.keeps && call->dx.data != call->dy.data && call->dafter.data != call->dy.data;
+  b.together = b.plan.given && call->dx.data && dy_stays;
   bool params = call->dweight.data || call->dbias.data, together = norma_runs_agree(call->layer) && !call->means_known;
   if (params && together) b.runs = norma_run_sums_make(call, &b.plan.r, workspace);
   if (params && !together) norma_param_pass(call, saved, workspace);

@@ -75,7 +75,7 @@ static void forward_run(const pass *f, int64_t written, const writer *w, int64_t
     if (next && f->adds) add_stretch(p, measured, o, m, i, n);
     if (next) ahead.x = next + i * p->size, ahead.pivot = pivot_of(p, ahead.x, n);
     if (x) {
-      norma_rows row = {.x = x + i * p->size, .y = (char *)y + i * p->size, .rows = 1, .n = n};
+      norma_rows row = {.x = x + i * p->size, .y = (char *)y + i * p->size, .rows = 1, .n = n, .x_ahead = p->ahead};
       p->kernels->forward(p->call->type, &c, &row, p->stream, next ? &ahead : NULL);
       if (c.weight) c.weight += n * c.weight_step;
       if (c.bias) c.bias += n * c.bias_step;

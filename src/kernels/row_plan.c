@@ -8,6 +8,8 @@ enum { BLOCK_LEAST = 16384, BLOCK_MOST = 196608, SLAB_LEAST = 4096, PIECE_BYTES 
  * then the pipeline fetches nothing from one to the next; fewer units in a batch would not be worth it. Calls for runs
  * of half as many cost more than to read BATCH_SPILLED units a second time from beyond the second-level cache. */
 enum { SHORT_RUN = 512, BATCH_LEAST = 4, BATCH_SPILLED = 8 };
+/* A processor's own prefetching is late where there is much to compute. */
+enum { FETCHED_BEFORE = 512 };
 
 static bool is_row(const norma_walk *run) { return run->count == 0 || (run->count == 1 && run->stride[0] == 1); }
 
@@ -17,8 +19,11 @@ static int64_t step_of(const norma_walk *run) {
   return run->count == 1 && (run->stride[0] == 0 || run->stride[0] == 1) ? run->stride[0] : -1;
 }
 
+/* Whether nothing is read a second time. */
+static bool reads_once(const norma_row_plan *p) { return p->given && !p->call->dy.data; }
+
 static int choose_batch(const norma_row_plan *p) {
-  bool once = p->given && !p->call->dy.data; /* nothing is read a second time */
+  bool once = reads_once(p);
   int64_t fit = once ? NORMA_GIVEN_UNITS : BLOCK_MOST / p->unit_bytes, most = once ? fit : NORMA_BLOCK_UNITS;
   if (p->run <= SHORT_RUN / 2 && fit < BATCH_SPILLED) fit = BATCH_SPILLED;
   if (p->run > (p->outer > 1 ? 2 : 1) * SHORT_RUN || fit < BATCH_LEAST || p->r.columns < BATCH_LEAST) return 0;
@@ -51,6 +56,7 @@ bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_
   if (p->block < 1) p->block = 1;
   if (p->block > NORMA_BLOCK_UNITS) p->block = NORMA_BLOCK_UNITS;
   p->batch = choose_batch(p);
+  p->ahead = reads_once(p) || p->unit_bytes > BLOCK_MOST ? FETCHED_BEFORE : 0;
   /* Pieces long enough that the first block of each, which hides nothing, is little, and enough for every thread. */
   int64_t threads = (int64_t)norma_threads_or(call->threads, 8);
   int64_t grain = PIECE_BYTES / p->unit_bytes, share = p->r.columns / (4 * threads);

@@ -13,6 +13,7 @@ typedef struct norma_row_plan {
   int64_t size;                  /* bytes per element */
   int64_t unit_bytes, grain;     /* units of a piece for threads, at least */
   int block;                     /* units that are measured while the block before them is written */
+  int64_t ahead;                 /* elements before which what is written is fetched from afar; 0: it is near */
   int batch;                     /* short runs: units that are taken together, their runs in one loop; else 0 */
   bool stream, given;
 } norma_row_plan;

@@ -54,11 +54,17 @@ NORMA_INLINE void lane_quarter(tile_kind kind, lane_rows *l, int count, const do
   }
 }
 
+/* How many columns before they are read x and dy are fetched; at the end of the rows it is those of the next tile. The
+ * sums fetch and dx does not: both fetching and storing would share what a core has for lines on their way. */
+enum { TILE_AHEAD = 2 * NORMA_GROUP };
+
 /* n <= 64 columns of all rows from element `at` on. */
 NORMA_INLINE void tile_group(norma_type type, tile_kind kind, const norma_tile *tile, int rows, int64_t at, int n,
                              const double *gamma, two_sums *sums, tile_lanes *lanes) {
   NORMA_ALIGNED float room[8][NORMA_GROUP], dz[4][NORMA_GROUP];
   lane_rows l;
+  bool wraps = at + TILE_AHEAD >= tile->width;
+  int64_t soon = at + TILE_AHEAD - (wraps ? tile->width : 0);
   for (int lane = 0; lane < 4; lane++) {
     int count = (rows - lane + 3) / 4, whole = count == 4;
     if (lane >= rows) break; /* lanes_end knows */
@@ -72,7 +78,8 @@ NORMA_INLINE void tile_group(norma_type type, tile_kind kind, const norma_tile *
         l.dy[j] = dz_group(type, tile->z, r, at, l.x[j], l.dy[j], n, dz[j]);
         if (tile->keeps) memcpy(tile->dz[r] + at, dz[j], (size_t)n * sizeof dz[j][0]);
       }
-      if (tile->dy_ahead) prefetch_group(type, tile->dy[r], at + tile->dy_ahead);
+      prefetch_group(type, tile->x[r], soon + (wraps ? tile->x_next : 0));
+      prefetch_group(type, tile->dy[r], soon + (wraps ? tile->dy_next : 0));
       l.mean[j] = oct_set(tile->mean[r]), l.mean_lo[j] = oct_set(tile->mean_lo[r]);
       l.rstd[j] = oct_set(tile->rstd[r]), l.minus_pivot[j] = oct_set(-tile->pivot[r]);
       l.sums[j] = sums_of_nothing();

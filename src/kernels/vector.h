@@ -76,7 +76,8 @@ typedef struct norma_tile {
   float *dz[NORMA_QUARTER]; /* where dz is kept, if `keeps` */
   bool keeps;
   bool rms;             /* the means are 0, and the first sums are not wanted */
-  int64_t dy_ahead;     /* elements from a row of dy to one that is read soon; 0: none */
+  int64_t width;           /* columns in all */
+  int64_t x_next, dy_next; /* elements from a row to that of the next tile; 0: none */
 } norma_tile;
 
 /* Sums of another stretch of as many elements, taken in the same loop: its loads hide behind the stores. */
