@@ -5,13 +5,15 @@ typedef norma_column_pass pass;
 
 /* ----------------------------------------------------------------------------------------------------------- dx --- */
 
-/* What dx of a tile of columns is made of. */
+/* What dx of a tile of columns is made of, as often as rows are written as one. */
 typedef struct tile_slopes {
   float q_hi[NORMA_WRITTEN], q_lo[NORMA_WRITTEN], q_xhat[NORMA_WRITTEN];
   float hi[NORMA_WRITTEN], lo[NORMA_WRITTEN], rstd[NORMA_WRITTEN];
   norma_column_units units;
   norma_saved saved_room[NORMA_WRITTEN];
   norma_pair means_room[NORMA_WRITTEN];
+  norma_column_affine affine;
+  int64_t fold;
 } tile_slopes;
 
 static void make_slopes(const pass *p, int64_t plane, int64_t column, int64_t n, tile_slopes *t) {
@@ -19,22 +21,30 @@ static void make_slopes(const pass *p, int64_t plane, int64_t column, int64_t n,
   t->units = norma_column_units_of(&p->plan, p->saved, p->means, plane, column, n, t->saved_room, t->means_room);
   k->unit_views(t->units.saved, t->hi, t->lo, t->rstd, n);
   k->means_views(t->units.saved, t->rstd, t->units.means, t->q_hi, t->q_lo, t->q_xhat, n);
+  t->fold = n == p->plan.width ? p->fold : 1;
+  if (t->fold == 1) return;
+  float *const views[] = {t->hi, t->lo, t->rstd, t->q_hi, t->q_lo, t->q_xhat};
+  for (int i = 0; i < 6; i++) norma_column_repeat(views[i], (size_t)n * sizeof(float), t->fold);
+  norma_column_repeat_units(&t->units, t->saved_room, t->means_room, n, t->fold);
 }
 
-static void write_rows(const pass *p, const tile_slopes *t, const norma_column_chunk *k, int64_t column, int64_t n) {
+/* n columns of these rows, of which `fold` are written as one. */
+static void write_rows(const pass *p, tile_slopes *t, const norma_column_chunk *k, int64_t column, int64_t n,
+                       int64_t fold) {
   int64_t plane = k->plane, outer = k->outer, first = k->row;
   norma_slopes s = {.unit_step = 1};
   norma_coefs z = norma_coefs_make(p->plan.call, t->hi, t->lo, t->rstd, t->units.saved);
   z.unit_step = 1;
+  norma_column_params_at(&z, &p->weight, &p->bias, &p->after, k, column);
+  if (fold > 1) norma_column_repeat_params(&z, n, fold, &t->affine);
+  z.after_row *= fold;
   s.dx = (norma_dx){t->hi, t->lo, t->rstd, t->q_hi, t->q_lo, t->q_xhat, t->units.saved, t->units.means};
-  s.weight = (const float *)norma_column_at(&p->weight, plane, outer, first, column);
-  s.weight_step = p->weight.column_stride;
-  s.weight_row = p->weight.row_stride;
-  if (!p->keeps) s.z = norma_column_z(p, k, column, &z);
-  s.dsum = norma_column_at(&p->dsum, plane, outer, first, column), s.dsum_row = p->dsum.row_stride;
-  s.dafter = norma_column_at(&p->dafter, plane, outer, first, column), s.dafter_row = p->dafter.row_stride;
-  norma_rows r = {.rows = k->rows, .n = n, .x_stride = p->x.row_stride, .dy_stride = p->dy.row_stride};
-  r.y_stride = p->dx.row_stride;
+  s.weight = z.weight, s.weight_step = z.weight_step, s.weight_row = z.weight_row;
+  if (z.activation && !p->keeps) s.z = &z;
+  s.dsum = norma_column_at(&p->dsum, plane, outer, first, column), s.dsum_row = fold * p->dsum.row_stride;
+  s.dafter = norma_column_at(&p->dafter, plane, outer, first, column), s.dafter_row = fold * p->dafter.row_stride;
+  norma_rows r = {.rows = k->rows / fold, .n = fold * n, .x_stride = fold * p->x.row_stride};
+  r.dy_stride = fold * p->dy.row_stride, r.y_stride = fold * p->dx.row_stride;
   r.x = norma_column_at(&p->x, plane, outer, first, column);
   r.dy = norma_column_at(&p->dy, plane, outer, first, column);
   r.y = norma_column_at(&p->dx, plane, outer, first, column);
@@ -43,6 +53,12 @@ static void write_rows(const pass *p, const tile_slopes *t, const norma_column_c
   if (p->by_plane && !p->keeps) r.dy_ahead = norma_column_ahead(&p->plan, &p->dy, plane);
   if (!p->by_plane) r.dy_ahead = norma_column_soon(p->keeps ? &p->dx : &p->dy, n);
   p->plan.kernels->backward(p->plan.call->type, &s, &r, p->stream, NULL);
+}
+
+static void write_chunk(const pass *p, tile_slopes *t, norma_column_chunk k, int64_t column, int64_t n) {
+  norma_column_chunk rest = norma_column_rest(&k, t->fold);
+  if (k.rows > 0) write_rows(p, t, &k, column, n, t->fold);
+  if (rest.rows > 0) write_rows(p, t, &rest, column, n, rest.rows);
 }
 
 /* A norma_column_write. */
@@ -56,7 +72,7 @@ static void write_chunks(const void *context, const norma_column_chunks *chunks,
     made = chunk.plane;
     for (int64_t c = 0; c < n && p->sums_with_dx; c += NORMA_COLUMNS)
       norma_column_sum_piece(p, chunk.plane, chunk.outer, 0, column + c, norma_smaller(n - c, NORMA_COLUMNS));
-    write_rows(p, &slopes, &chunk, column, n);
+    write_chunk(p, &slopes, chunk, column, n);
   }
 }
 
@@ -106,6 +122,8 @@ bool norma_column_backward(const norma_call *call, const norma_saved *saved, nor
   for (int i = 0; i < 4; i++)
     if (!norma_column_is_dense(elements[i])) return false;
   if (p.varies && p.weight.column_stride != 0) return false;
+  const norma_column_view *const all[] = {&p.x, &p.dy, &p.dx, &p.after, &p.dsum, &p.dafter};
+  p.fold = norma_column_fold(&p.plan, all, 6, &p.weight, &p.bias);
   p.keeps = norma_keeps_dz(call);
   p.stream = call->dx.data && norma_streams(call) && !p.keeps;
   if (params && !together) norma_param_pass(call, saved, workspace);

@@ -12,6 +12,7 @@ typedef struct pass {
   norma_saved *saved;
   norma_run_moments *partial; /* [plane][outer][piece of the run][column] */
   int64_t tile;           /* columns */
+  int64_t fold;           /* rows of all columns that are written as one */
   bool stream;
   bool by_plane; /* a tile is a plane: while it is written, the next one is fetched */
 } pass;
@@ -67,28 +68,48 @@ static void measure_piece(const pass *p, int64_t plane, int64_t outer, int64_t p
 
 /* ------------------------------------------------------------------------------------------------------ writing --- */
 
-/* The coefficients of a tile of columns. */
+/* The coefficients of a tile of columns, as often as rows are written as one. */
 typedef struct tile_coefs {
   float hi[NORMA_WRITTEN], lo[NORMA_WRITTEN], rstd[NORMA_WRITTEN];
   norma_column_units units;
   norma_saved room[NORMA_WRITTEN];
+  norma_column_affine affine;
+  int64_t fold;
 } tile_coefs;
 
 static void make_coefs(const pass *p, int64_t plane, int64_t column, int64_t n, tile_coefs *t) {
+  size_t floats = (size_t)n * sizeof(float);
   t->units = norma_column_units_of(&p->plan, p->saved, NULL, plane, column, n, t->room, NULL);
   p->plan.kernels->unit_views(t->units.saved, t->hi, t->lo, t->rstd, n);
+  t->fold = n == p->plan.width ? p->fold : 1;
+  if (t->fold == 1) return;
+  norma_column_repeat(t->hi, floats, t->fold);
+  norma_column_repeat(t->lo, floats, t->fold);
+  norma_column_repeat(t->rstd, floats, t->fold);
+  norma_column_repeat_units(&t->units, t->room, NULL, n, t->fold);
 }
 
-static void write_rows(const pass *p, const tile_coefs *t, const norma_column_chunk *k, int64_t column, int64_t n) {
+/* n columns of these rows, of which `fold` are written as one. */
+static void write_rows(const pass *p, tile_coefs *t, const norma_column_chunk *k, int64_t column, int64_t n,
+                       int64_t fold) {
   const norma_call *call = p->plan.call;
   norma_coefs coefs = norma_coefs_make(call, t->hi, t->lo, t->rstd, t->units.saved);
   coefs.unit_step = 1;
   norma_column_params_at(&coefs, &p->weight, &p->bias, &p->after, k, column);
-  norma_rows r = {.rows = k->rows, .n = n, .x_stride = p->x.row_stride, .y_stride = p->y.row_stride};
+  if (fold > 1) norma_column_repeat_params(&coefs, n, fold, &t->affine);
+  coefs.after_row *= fold;
+  norma_rows r = {.rows = k->rows / fold, .n = fold * n};
+  r.x_stride = fold * p->x.row_stride, r.y_stride = fold * p->y.row_stride;
   r.x = norma_column_at(&p->x, k->plane, k->outer, k->row, column);
   r.y = norma_column_at(&p->y, k->plane, k->outer, k->row, column);
   r.x_ahead = p->by_plane ? norma_column_ahead(&p->plan, &p->x, k->plane) : norma_column_soon(&p->x, n);
   p->plan.kernels->forward(call->type, &coefs, &r, p->stream, NULL);
+}
+
+static void write_chunk(const pass *p, tile_coefs *t, norma_column_chunk k, int64_t column, int64_t n) {
+  norma_column_chunk rest = norma_column_rest(&k, t->fold);
+  if (k.rows > 0) write_rows(p, t, &k, column, n, t->fold);
+  if (rest.rows > 0) write_rows(p, t, &rest, column, n, rest.rows);
 }
 
 /* A norma_column_write. */
@@ -100,7 +121,7 @@ static void write_chunks(const void *context, const norma_column_chunks *chunks,
     norma_column_chunk chunk = norma_column_chunk_at(chunks, i);
     if (chunk.plane != made) make_coefs(p, chunk.plane, column, n, &coefs);
     made = chunk.plane;
-    write_rows(p, &coefs, &chunk, column, n);
+    write_chunk(p, &coefs, chunk, column, n);
   }
 }
 
@@ -109,10 +130,22 @@ static void write_tile(const pass *p, int64_t plane, int64_t column, int64_t n) 
   tile_coefs coefs;
   norma_column_chunk all = {plane, 0, 0, p->plan.rows};
   make_coefs(p, plane, column, n, &coefs);
-  write_rows(p, &coefs, &all, column, n);
+  write_chunk(p, &coefs, all, column, n);
 }
 
 /* ---------------------------------------------------------------------------------------------- tile after tile --- */
+
+/* Runs of n columns of a plane, from column `first` on. */
+static void measure_tile(const pass *p, int64_t plane, int64_t first, int64_t n, norma_run_moments *run) {
+  norma_run_moments piece[NORMA_COLUMNS];
+  for (int64_t c = 0; c < n; c += NORMA_COLUMNS) {
+    int64_t some = norma_smaller(n - c, NORMA_COLUMNS);
+    for (int64_t s = 0; s < p->plan.pieces_of_run; s++) {
+      measure_piece(p, plane, 0, s, first + c, some, s ? piece : run + c);
+      if (s) p->plan.kernels->join_moments(run + c, s * NORMA_STRETCH, piece, 1, rows_of_piece(p, s), some);
+    }
+  }
+}
 
 /* A tile holds whole units that nothing outside it shares. */
 static void pass_tiles(void *context, int64_t begin, int64_t end) {
@@ -120,11 +153,8 @@ static void pass_tiles(void *context, int64_t begin, int64_t end) {
   int64_t per_plane = (p->plan.width + p->tile - 1) / p->tile, middle = p->plan.middle;
   for (int64_t t = begin; t < end; t++) {
     int64_t plane = t / per_plane, first = t % per_plane * p->tile, n = norma_smaller(p->plan.width - first, p->tile);
-    norma_run_moments run[NORMA_TILE], piece[NORMA_TILE];
-    for (int64_t s = 0; s < p->plan.pieces_of_run; s++) {
-      measure_piece(p, plane, 0, s, first, n, s ? piece : run);
-      if (s) p->plan.kernels->join_moments(run, s * NORMA_STRETCH, piece, 1, rows_of_piece(p, s), n);
-    }
+    norma_run_moments run[NORMA_WRITTEN];
+    measure_tile(p, plane, first, n, run);
     for (int64_t c = 0; c < n; c += middle) {
       for (int64_t m = 1; m < middle; m++)
         p->plan.kernels->join_moments(&run[c], m * p->plan.rows, &run[c + m], 1, p->plan.rows, 1);
@@ -198,14 +228,9 @@ static void merge_units(void *context, int64_t begin, int64_t end) {
 
 /* --------------------------------------------------------------------------------------------------- the choice --- */
 
-/* Bytes that a tile should have, to be in the second-level cache when it is written. */
-enum { TILE_BYTES = 196608 };
-
+/* Whole rows, even if then no tile is in the second-level cache when it is written: pieces of them are read slowly. */
 static void choose_tile(pass *p) {
-  int64_t fitting = TILE_BYTES / (p->plan.rows * p->x.size), tile = norma_smaller(p->plan.width, NORMA_TILE);
-  if (fitting < 64) fitting = p->plan.width; /* it would not stay there anyway: whole rows are read best */
-  if (fitting < tile) tile = fitting & -(int64_t)64;
-  tile = norma_column_piece(&p->plan, p->plan.plane_count, tile);
+  int64_t tile = norma_column_piece(&p->plan, p->plan.plane_count, norma_smaller(p->plan.width, NORMA_WRITTEN));
   if (tile > p->plan.middle) tile -= tile % p->plan.middle;
   p->tile = tile;
 }
@@ -215,7 +240,7 @@ size_t norma_column_workspace(const norma_layer *layer) {
   int64_t outer = norma_axes_length(layer, &r.outer), run = norma_axes_length(layer, &r.run);
   int64_t runs = norma_layer_units(layer) * norma_axes_length(layer, &r.middle) * outer;
   int64_t pieces = (run + NORMA_STRETCH - 1) / NORMA_STRETCH;
-  if (outer == 1 && (pieces == 1 || runs > 8 * NORMA_TILE)) return 0;
+  if (outer == 1 && (pieces == 1 || runs > 8 * NORMA_WRITTEN)) return 0;
   return (size_t)(runs * pieces) * sizeof(norma_run_moments);
 }
 
@@ -233,6 +258,8 @@ bool norma_column_forward(const norma_call *call, norma_saved *saved, norma_mome
   if (p.weight.column_stride & ~(int64_t)1 || p.bias.column_stride & ~(int64_t)1) return false;
   norma_unit_outputs_init(&p.outputs, call, saved, moments);
   p.stream = call->y.data && norma_streams(call);
+  const norma_column_view *const elements[] = {&p.x, &p.y, &p.after};
+  p.fold = norma_column_fold(plan, elements, 3, &p.weight, &p.bias);
   choose_tile(&p);
   p.by_plane = p.tile == plan->width && plan->rows * plan->width * p.x.size <= 8 << 20;
   int64_t tiles = plan->plane_count * ((plan->width + p.tile - 1) / p.tile), bytes = norma_pass_bytes(call, 2);

@@ -1,6 +1,8 @@
 /* The axes of a layer as planes, rows and columns. */
 #include "column_plan.h"
 
+#include <string.h>
+
 /* Whether an axis is among those of the columns: the next one outwards that has no gap before it. */
 static int next_column(const norma_layer *layer, const norma_axes *from, const norma_operand *x,
                        const norma_operand *also, int64_t stride, int below) {
@@ -118,6 +120,57 @@ int64_t norma_column_piece(const norma_column_plan *p, int64_t others, int64_t w
   int threads = norma_threads_or(p->call->threads, 2); /* few: narrow pieces are read more slowly than whole rows */
   while (wide > 64 && others * ((p->width + wide - 1) / wide) < threads) wide /= 2;
   return wide;
+}
+
+/* -------------------------------------------------------------------------------------------------- few columns --- */
+
+/* Columns of rows that are taken as one, at most: their coefficients stay in the first-level cache. So many rows for
+ * each of them, or it is not worth to repeat the coefficients. */
+enum { FOLDED = 512, ROWS_OF_EACH = 64 };
+
+int64_t norma_column_fold(const norma_column_plan *p, const norma_column_view *const elements[], int count,
+                          const norma_column_view *weight, const norma_column_view *bias) {
+  int64_t fold = norma_smaller(FOLDED / p->width, p->rows / ROWS_OF_EACH), whole = 64;
+  if (fold < 2 || weight->row_stride != 0 || bias->row_stride != 0) return 1;
+  for (int i = 0; i < count; i++) {
+    const norma_column_view *v = elements[i];
+    if (v->data && (v->row_stride != p->width || v->column_stride != 1)) return 1;
+  }
+  int64_t bytes = p->width * (int64_t)norma_type_size(p->call->type); /* so many rows are whole lines: */
+  while (whole > 1 && whole / 2 * bytes % 64 == 0) whole /= 2;
+  return fold > whole ? fold - fold % whole : fold;
+}
+
+norma_column_chunk norma_column_rest(norma_column_chunk *rows, int64_t fold) {
+  norma_column_chunk rest = *rows;
+  rest.rows = rows->rows % fold;
+  rows->rows -= rest.rows;
+  rest.row += rows->rows;
+  return rest;
+}
+
+void norma_column_repeat(void *of_a_row, size_t bytes, int64_t fold) {
+  for (int64_t i = 1; i < fold; i++) memcpy((char *)of_a_row + (size_t)i * bytes, of_a_row, bytes);
+}
+
+/* In a room that it may be in. */
+static void *repeat_in(void *room, const void *of_a_row, size_t bytes, int64_t fold) {
+  if (room != of_a_row) memcpy(room, of_a_row, bytes);
+  norma_column_repeat(room, bytes, fold);
+  return room;
+}
+
+void norma_column_repeat_units(norma_column_units *units, norma_saved *saved_room, norma_pair *means_room, int64_t n,
+                               int64_t fold) {
+  size_t count = (size_t)n;
+  units->saved = repeat_in(saved_room, units->saved, count * sizeof *saved_room, fold);
+  if (units->means) units->means = repeat_in(means_room, units->means, count * sizeof *means_room, fold);
+}
+
+void norma_column_repeat_params(norma_coefs *c, int64_t n, int64_t fold, norma_column_affine *room) {
+  size_t bytes = (size_t)n * sizeof(float);
+  if (c->weight && c->weight_step) c->weight = repeat_in(room->weight, c->weight, bytes, fold);
+  if (c->bias && c->bias_step) c->bias = repeat_in(room->bias, c->bias, bytes, fold);
 }
 
 /* ------------------------------------------------------------------------------------------------ row after row --- */

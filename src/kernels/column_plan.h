@@ -45,9 +45,14 @@ norma_column_units norma_column_units_of(const norma_column_plan *p, const norma
                                          int64_t plane, int64_t column, int64_t n, norma_saved *saved_room,
                                          norma_pair *means_room);
 
-/* The most columns that are measured at once, and the most whose coefficients are made at once, on the stack: the
- * longer the pieces of rows that are written, the faster, as long as those stay in the first-level cache. */
-enum { NORMA_TILE = 512, NORMA_WRITTEN = 1024 };
+/* The most columns that are measured and written at once, and whose coefficients are made at once, on the stack: the
+ * longer the pieces of rows, the faster, as long as those stay in the first-level cache. */
+enum { NORMA_WRITTEN = 1024 };
+
+/* Parameters of as many columns. */
+typedef struct norma_column_affine {
+  float weight[NORMA_WRITTEN], bias[NORMA_WRITTEN];
+} norma_column_affine;
 
 /* Rows row .. row + rows - 1 of a run. */
 typedef struct norma_column_chunk {
@@ -77,11 +82,25 @@ static inline int64_t norma_column_ahead(const norma_column_plan *p, const norma
 }
 
 /* Elements from a row to one that is read soon, where rows of n columns are read in order: two rows on at least,
- * because rows of a tile lie apart and no prefetcher of a processor goes from one to the next; and 2 KiB on. */
+ * because rows of a tile lie apart and no prefetcher of a processor goes from one to the next; and 4 KiB on. */
 static inline int64_t norma_column_soon(const norma_column_view *v, int64_t n) {
-  int64_t rows = 2048 / (n * v->size);
+  int64_t rows = 4096 / (n * v->size);
   return v->row_stride * (rows > 2 ? rows : 2);
 }
+
+/* How many rows are written as one: few columns make loops that end before they have begun. They are so taken where the
+ * rows of all elements follow each other without a gap, and no parameter changes with the row; else 1. */
+int64_t norma_column_fold(const norma_column_plan *p, const norma_column_view *const elements[], int count,
+                          const norma_column_view *weight, const norma_column_view *bias);
+/* Takes from these rows those that are left where `fold` are written as one. */
+norma_column_chunk norma_column_rest(norma_column_chunk *rows, int64_t fold);
+/* The coefficients of a row, as those of `fold` rows. */
+void norma_column_repeat(void *of_a_row, size_t bytes, int64_t fold);
+/* The units of n columns, and their means where there are any, in rooms that they may be in. */
+void norma_column_repeat_units(norma_column_units *units, norma_saved *saved_room, norma_pair *means_room, int64_t n,
+                               int64_t fold);
+/* The parameters of n columns with the steps in c, in `room`; where there are none, or one for all, they stay. */
+void norma_column_repeat_params(norma_coefs *c, int64_t n, int64_t fold, norma_column_affine *room);
 
 /* Sets where weight, bias and after begin for these rows, from some column on, and the steps of all three. */
 void norma_column_params_at(norma_coefs *c, const norma_column_view *weight, const norma_column_view *bias,

@@ -17,6 +17,7 @@ typedef struct norma_column_pass {
   norma_walk dweight_planes, dweight_columns, dbias_planes, dbias_columns;
   bool stream;
   int64_t wide;  /* columns of a piece of work for threads */
+  int64_t fold;  /* rows of all columns that are written as one */
   bool keeps;    /* dz, in dx */
   bool by_plane; /* a plane is written while it is in a cache, and the next one fetched */
   bool sums_with_dx; /* dx does not wait for the sums: a run is written while it is in a cache */

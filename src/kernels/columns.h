@@ -54,9 +54,10 @@ NORMA_INLINE int rows_of_lane(int64_t row, int lane, int64_t n) {
   int64_t rows = (n - row - lane + NORMA_LANES - 1) / NORMA_LANES;
   return rows < NORMA_GROUP / NORMA_LANES ? (int)rows : NORMA_GROUP / NORMA_LANES;
 }
-/* The first row of the lane after it. */
+/* The first row of the lane that is fetched with it: the fourth after it, since few columns are soon done. */
 NORMA_INLINE int64_t row_after_lane(int64_t row, int lane) {
-  return lane + 1 < NORMA_LANES ? row + lane + 1 : row + NORMA_GROUP;
+  int next = lane + 4;
+  return next < NORMA_LANES ? row + next : row + NORMA_GROUP + next - NORMA_LANES;
 }
 
 /* The lane of the first group is the accumulator; the others are added. */
