@@ -41,6 +41,12 @@ static const char *const large_problems[] = {
     "adain:n2,c96,h41,w40,style=24x25,layout=nhwc,type=f16,dir=both",
     "norm:n61,c8,l641,pattern=[n] (g [k]) l,g=2,affine=g l,dir=both,data=offset:1e2",
     "instance:n3,c4,h161,w160,dir=both,stats=given,affine=n c",
+    "batch:n3,c5,h181,w160,dir=both,stats=given,data=offset:10",
+    "batch:n5,c24,h57,w56,layout=nhwc,dir=both,add=both,act=silu",
+    "batch:n2,c24,h37,w29,layout=nhwc,dir=both,data=huge",
+    "batch:n5,c20,h33,w27,layout=nhwc,type=bf16,dir=both,stats=given",
+    "instance:n2,c8,h65,w67,layout=nhwc,dir=both,affine=n c,data=offset:1e2",
+    "instance:n3,c1030,h9,w9,layout=nhwc,dir=both,data=normal",
     /* The same kinds in float64. */
     "layer:n301,d100,type=f64,dir=both,data=offset:1e2",
     "layer:n31,d4097,type=f64,dir=both,data=offset:1e6",

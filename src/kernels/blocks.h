@@ -169,6 +169,12 @@ NORMA_INLINE void prefetch_group(norma_type type, const void *from, int64_t firs
   for (int64_t i = 0; i < group_bytes(type); i += 64) __builtin_prefetch((const char *)at + i);
 }
 
+/* n elements so far ahead of these; nothing where that is 0. */
+NORMA_INLINE void prefetch_row(norma_type type, const void *from, int64_t ahead, int64_t n) {
+  uintptr_t at = (uintptr_t)from + (uintptr_t)(ahead * element_bytes(type)); /* may be past the end */
+  for (int64_t i = 0; i < n * element_bytes(type) && ahead; i += 64) __builtin_prefetch((const char *)at + i);
+}
+
 /* Bytes that lie as their goal does, as far as the places in a line go: whole lines past the caches, the ends as usual,
  * since others may share their lines. */
 NORMA_INLINE void stream_bytes(char *to, const char *from, int64_t bytes) {

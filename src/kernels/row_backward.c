@@ -237,6 +237,8 @@ static void sum_run(const pass *b, batch *t, batch_sums *s, int64_t o, int64_t m
   double sum[2 * NORMA_BLOCK_UNITS];
   norma_partial_sums room[NORMA_BLOCK_UNITS];
   norma_rows rows = batch_rows(p, t, o, m);
+  rows.x_ahead = norma_row_next(p, X, t->unit, t->count, o, m);
+  rows.dy_ahead = norma_row_next(p, DY, t->unit, t->count, o, m);
   norma_partial_sums *kept = norma_run_sums_row(&b->runs, t->unit, o, m), *run = kept ? kept : room;
   norma_slopes *slopes = &s->slopes;
   batch_slopes_move(p, t, slopes, o, m);
@@ -253,25 +255,26 @@ static void sum_run(const pass *b, batch *t, batch_sums *s, int64_t o, int64_t m
   p->kernels->join_runs(into, run, 1, b->varies ? NULL : &s->weighing, t->count);
 }
 
-static void write_run(const pass *b, batch *t, norma_slopes *slopes, int64_t o, int64_t m) {
+/* fetch: nothing else has read x and dy. */
+static void write_run(const pass *b, batch *t, norma_slopes *slopes, int64_t o, int64_t m, bool fetch) {
   const norma_row_plan *p = &b->plan;
   norma_rows rows = batch_rows(p, t, o, m);
   batch_slopes_move(p, t, slopes, o, m);
   if (b->keeps) rows.dy = rows.y, rows.dy_stride = rows.y_stride;
-  if (t->unit + 2 * t->count <= p->r.columns) /* the next batch is read soon */
-    rows.x_ahead = t->count * rows.x_stride, rows.dy_ahead = t->count * rows.dy_stride;
+  if (fetch) rows.x_ahead = norma_row_next(p, X, t->unit, t->count, o, m);
+  if (fetch) rows.dy_ahead = norma_row_next(p, DY, t->unit, t->count, o, m);
   p->kernels->backward(p->call->type, slopes, &rows, p->stream, NULL);
 }
 
-/* The sums of every run, or its dx, or both while it is in the cache; what is not wanted is NULL. */
-static void each_run(const pass *b, batch *t, batch_sums *sums, norma_slopes *dx) {
+/* The sums of every run, or its dx, or both while it is in the cache; what is not wanted is NULL. fetch: for dx. */
+static void each_run(const pass *b, batch *t, batch_sums *sums, norma_slopes *dx, bool fetch) {
   const norma_row_plan *p = &b->plan;
   norma_partial_sums *into = p->middle == 1 ? t->total : sums ? sums->sample : NULL; /* the only one is the sample */
   for (int64_t o = 0; o < p->outer; o++) {
     if (sums && p->middle > 1) memset(into, 0, sizeof sums->sample);
     for (int64_t m = 0; m < p->middle; m++) {
       if (sums) sum_run(b, t, sums, o, m, into);
-      if (dx) write_run(b, t, dx, o, m);
+      if (dx) write_run(b, t, dx, o, m, fetch);
     }
     if (sums && p->middle > 1) p->kernels->join_runs(t->total, into, 1, NULL, t->count);
   }
@@ -288,13 +291,13 @@ static void backward_batches(const pass *b, int64_t begin, int64_t end) {
     bool known = p->given || p->call->means_known; /* dx does not wait for the sums */
     bool summed = !known || b->runs.at;
     if (summed) sums_init(b, &t, &sums);
-    if (!known) each_run(b, &t, &sums, NULL);
+    if (!known) each_run(b, &t, &sums, NULL, false);
     for (int i = 0; i < t.count && !known; i++)
       b->means[unit + i] = norma_unit_means(p->call, b->elements, t.pivot[i], &t.total[i]);
     batch_slopes_init(b, &t, &slopes);
     slopes.dx = norma_dx_make(b->plan.kernels, &b->saved[unit], p->given ? NULL : &b->means[unit], t.count, &block);
     if (b->keeps) slopes.z = NULL;
-    each_run(b, &t, known && summed ? &sums : NULL, p->call->dx.data ? &slopes : NULL);
+    each_run(b, &t, known && summed ? &sums : NULL, p->call->dx.data ? &slopes : NULL, !summed);
   }
 }
 

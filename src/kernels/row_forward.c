@@ -153,6 +153,7 @@ static void measure_batch(const pass *f, batch *b) {
   for (int64_t o = 0; o < p->outer; o++) {
     for (int64_t m = 0; m < p->middle; m++) {
       norma_rows rows = batch_rows(p, b, o, m);
+      rows.x_ahead = norma_row_next(p, X, b->first, b->count, o, m);
       p->kernels->batch_moments(p->call->type, &rows, rms, pivot, sum);
       if (p->kernels->run_moments(pivot, rms ? NULL : sum, sum + 1, 2, p->run, run, b->count))
         measure_again(p, &rows, pivot, run);
@@ -177,8 +178,7 @@ static void write_batch(const pass *f, batch *b) {
       c.weight = (const float *)norma_row_start(p, WEIGHT, b->first, o, m);
       c.bias = (const float *)norma_row_start(p, BIAS, b->first, o, m);
       c.after = norma_row_start(p, AFTER, b->first, o, m);
-      if (p->given) rows.x_ahead = AHEAD / p->size;
-      else if (b->first + 2 * b->count <= p->r.columns) rows.x_ahead = b->count * rows.x_stride; /* the next batch */
+      if (p->given) rows.x_ahead = AHEAD / p->size; /* else x was fetched to be measured */
       p->kernels->forward(p->call->type, &c, &rows, p->stream, NULL);
     }
   }

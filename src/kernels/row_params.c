@@ -46,6 +46,17 @@ static const float *param_at(const pass *p, int v, int64_t param) {
   return kept->data ? (const float *)kept->data + norma_walk_offset(kept, param) : NULL;
 }
 
+/* A stretch of a parameter. */
+static const char *start_of(const pass *p, int v, int64_t start, int64_t param) {
+  int64_t at = start + norma_walk_offset(&p->r.view[v].kept, param);
+  return p->r.view[v].run.data + at * (int64_t)norma_type_size(p->call->type);
+}
+
+/* The same stretch of a parameter soon to come, which may be past the last: no prefetcher of a processor finds it. */
+static void fetch(const char *from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)((uintptr_t)from + (uintptr_t)i));
+}
+
 static void sum_item(const pass *p, int64_t item) {
   stretch s;
   int64_t at = item / p->stretches, first = item % p->stretches * p->r.stretch, n = p->run - first;
@@ -60,11 +71,13 @@ static void sum_item(const pass *p, int64_t item) {
   int64_t x_start = offset_of(p, X, outer, middle) + first, dy_start = offset_of(p, DY, outer, middle) + first;
   for (int64_t param = 0; param < p->r.columns; param++) {
     double sum[2];
-    const char *x = p->r.view[X].run.data + (x_start + norma_walk_offset(&p->r.view[X].kept, param)) * size;
-    const char *dy = p->r.view[DY].run.data + (dy_start + norma_walk_offset(&p->r.view[DY].kept, param)) * size;
+    const char *x = start_of(p, X, x_start, param), *dy = start_of(p, DY, dy_start, param);
+    if (param + 2 < p->r.columns) {
+      fetch(start_of(p, X, x_start, param + 2), n * size);
+      fetch(start_of(p, DY, dy_start, param + 2), n * size);
+    }
     z.weight = param_at(p, WEIGHT, param), z.bias = param_at(p, BIAS, param);
-    if (p->r.view[AFTER].run.data)
-      z.after = p->r.view[AFTER].run.data + (after_start + norma_walk_offset(&p->r.view[AFTER].kept, param)) * size;
+    if (p->r.view[AFTER].run.data) z.after = start_of(p, AFTER, after_start, param);
     p->kernels->gradients(p->call->type, &slopes, x, dy, n, 0, sum);
     if (s.bad) sum[0] = sum[1] = NAN;
     p->pieces[item * p->r.columns + param] = (norma_partial_sums){{sum[0], 0}, {sum[1], 0}};

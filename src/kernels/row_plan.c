@@ -67,3 +67,12 @@ bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_
   p->grain = grain > share ? grain : share;
   return true;
 }
+
+int64_t norma_row_next(const norma_row_plan *p, int v, int64_t unit, int64_t count, int64_t outer, int64_t middle) {
+  const char *here = norma_row_start(p, v, unit, outer, middle), *next;
+  if (middle + 1 < p->middle) next = norma_row_start(p, v, unit, outer, middle + 1);
+  else if (outer + 1 < p->outer) next = norma_row_start(p, v, unit, outer + 1, 0);
+  else if (unit + 2 * count <= p->r.columns) next = norma_row_start(p, v, unit + count, 0, 0);
+  else return 0;
+  return (next - here) / p->size;
+}

@@ -40,4 +40,8 @@ static inline const char *norma_row_start(const norma_row_plan *p, int v, int64_
   return run->data + at * (run->type == NORMA_F64 ? 8 : run->type == NORMA_F32 ? 4 : 2);
 }
 
+/* Elements of view v from a run of the `count` units from the given one on, which are taken together, to the run that
+ * is read after it; 0 at the end. */
+int64_t norma_row_next(const norma_row_plan *p, int v, int64_t unit, int64_t count, int64_t outer, int64_t middle);
+
 #endif

@@ -87,6 +87,7 @@ NORMA_INLINE void moments_rows(norma_type type, const norma_rows *rows, bool rms
   int64_t n = rows->n, size = element_bytes(type);
   for (int64_t r = 0; r < rows->rows; r++) {
     const char *x = (const char *)rows->x + r * rows->x_stride * size;
+    prefetch_row(type, x, rows->x_ahead, n);
     double a = load_float(type, x, 0), b = load_float(type, x, (n - 1) / 2), c = load_float(type, x, n - 1);
     pivot[r] = rms ? 0 : norma_pivot_of(a, b, c);
     moments_row(type, x, n, pivot[r], sum + 2 * r);

@@ -137,9 +137,13 @@ NORMA_INLINE void gradients_row(norma_type type, const norma_slopes *c, int64_t 
 NORMA_INLINE void gradients_rows(norma_type type, const norma_slopes *c, bool weights, const norma_rows *rows,
                                  const double *pivot, double *sum) {
   int64_t size = element_bytes(type);
-  for (int64_t r = 0; r < rows->rows; r++)
-    gradients_row(type, c, r, weights, (const char *)rows->x + r * rows->x_stride * size,
-                  (const char *)rows->dy + r * rows->dy_stride * size, rows->n, pivot[r], sum + 2 * r);
+  for (int64_t r = 0; r < rows->rows; r++) {
+    const char *x = (const char *)rows->x + r * rows->x_stride * size;
+    const char *dy = (const char *)rows->dy + r * rows->dy_stride * size;
+    prefetch_row(type, x, rows->x_ahead, rows->n);
+    prefetch_row(type, dy, rows->dy_ahead, rows->n);
+    gradients_row(type, c, r, weights, x, dy, rows->n, pivot[r], sum + 2 * r);
+  }
 }
 
 static NORMA_TARGET void batch_gradients(norma_type type, const norma_slopes *c, const norma_rows *rows,

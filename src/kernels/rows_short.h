@@ -15,11 +15,6 @@ NORMA_INLINE int64_t short_quarter(int64_t i, int64_t n) {
   return i + NORMA_QUARTER <= n ? i : n - NORMA_QUARTER;
 }
 
-NORMA_INLINE void prefetch_row(const float *x, int64_t ahead, int64_t n) {
-  uintptr_t at = (uintptr_t)x + (uintptr_t)ahead * sizeof *x; /* may be past the end */
-  for (int64_t i = 0; i < n && ahead; i += 16) __builtin_prefetch((const float *)at + i);
-}
-
 /* Short rows of float32 of which nothing else is wanted, in the cache and not in place: where a row has a few vectors,
  * the other loops cost more than they do. */
 NORMA_INLINE void forward_short(const norma_coefs *c, bool weights, bool biases, const norma_rows *rows) {
@@ -30,7 +25,7 @@ NORMA_INLINE void forward_short(const norma_coefs *c, bool weights, bool biases,
     const row_coefs row = coefs_of_row(c, r);
     const shared_coefs shared = coefs_share(&row, false);
     wide bad = wide_set(0);
-    prefetch_row(x, rows->x_ahead, n);
+    prefetch_row(NORMA_F32, x, rows->x_ahead, n);
     for (int64_t i = 0; i < n; i += NORMA_QUARTER) {
       int64_t at = short_quarter(i, n);
       bad = forward_quarter(&row, &shared, false, weights, biases, at, x + at, y + at, false, bad);
@@ -52,8 +47,8 @@ NORMA_INLINE void backward_short(const norma_slopes *c, bool given, bool weights
     const row_slopes row = slopes_of_row(c, r);
     const shared_slopes shared = slopes_share(&row, false);
     wide bad = wide_set(0);
-    prefetch_row(x, rows->x_ahead, n);
-    prefetch_row(dy, rows->dy_ahead, n);
+    prefetch_row(NORMA_F32, x, rows->x_ahead, n);
+    prefetch_row(NORMA_F32, dy, rows->dy_ahead, n);
     for (int64_t i = 0; i < n; i += NORMA_QUARTER) {
       int64_t at = short_quarter(i, n);
       bad = backward_quarter(&row, &shared, given, false, weights, at, x + at, dy + at, NULL, dx + at, bad);

@@ -314,6 +314,10 @@ static void library_and_reference_agree_about_nan_and_inf_in_dy(void **state) {
       "group:n2,c8,h3,w3,g=4,dir=bwd,dy=nan", "instance:n3,c2,h7,dir=bwd,dy=nan,stats=saved",
       "rms:n5,d9,dir=bwd,dy=nan,ddof=1",      "adain:n2,c3,h4,w4,dir=bwd,dy=nan",
       "layer:n2,d1,dir=bwd,dy=nan",           "adain:n2,c3,h4,w4,dir=bwd,dy=nan,alpha=0.5",
+      /* dx is written while its sums are taken; rows of few columns are written several as one. */
+      "batch:n2,c3,h700,dir=bwd,dy=nan,stats=given",
+      "batch:n2,c8,h13,w17,layout=nhwc,dir=bwd,dy=nan,stats=given",
+      "instance:n2,c8,h13,w17,layout=nhwc,dir=bwd,dy=nan",
   };
   for (size_t k = 0; k < COUNT(forms) * COUNT(all_types) * 12; k++) {
     char text[PROBLEM_TEXT_SIZE];
