@@ -282,12 +282,12 @@ static void each_run(const pass *b, batch *t, batch_sums *sums, norma_slopes *dx
 
 static void backward_batches(const pass *b, int64_t begin, int64_t end) {
   const norma_row_plan *p = &b->plan;
-  for (int64_t unit = begin; unit < end; unit += p->batch) {
-    batch t;
+  batch t; /* only `count` entries are used */
+  for (int64_t unit = begin; unit < end; unit += t.count) {
     batch_sums sums;
     norma_dx_block block;
     norma_slopes slopes;
-    batch_start(b, unit, end - unit < p->batch ? (int)(end - unit) : p->batch, &t);
+    batch_start(b, unit, norma_row_batch(p, unit, end), &t);
     bool known = p->given || p->call->means_known; /* dx does not wait for the sums */
     bool summed = !known || b->runs.at;
     if (summed) sums_init(b, &t, &sums);

@@ -186,10 +186,9 @@ static void write_batch(const pass *f, batch *b) {
 
 static void forward_batches(const pass *f, int64_t begin, int64_t end) {
   const norma_row_plan *p = &f->plan;
-  for (int64_t unit = begin; unit < end; unit += p->batch) {
-    batch b;
-    b.first = unit;
-    b.count = end - unit < p->batch ? (int)(end - unit) : p->batch;
+  batch b; /* only `count` entries are used */
+  for (b.first = begin; b.first < end; b.first += b.count) {
+    b.count = norma_row_batch(p, b.first, end);
     if (!p->given) measure_batch(f, &b);
     if (p->call->y.data) write_batch(f, &b);
   }

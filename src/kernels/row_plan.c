@@ -22,13 +22,24 @@ static int64_t step_of(const norma_walk *run) {
 /* Whether nothing is read a second time. */
 static bool reads_once(const norma_row_plan *p) { return p->given && !p->call->dy.data; }
 
+/* Units up to which all arrays go in equal steps: those of a sample, where parameters do not change with the sample. 0:
+ * there are no such. */
+static int64_t equal_steps(const norma_row_plan *p) {
+  int64_t span = p->r.columns;
+  for (int v = 0; v < p->r.views; v++) {
+    const norma_walk *kept = &p->r.view[v].kept;
+    if (!kept->data || kept->count <= 1) continue;
+    if (kept->count > 2 || (span != p->r.columns && span != kept->length[1])) return 0;
+    span = kept->length[1];
+  }
+  return span;
+}
+
 static int choose_batch(const norma_row_plan *p) {
   bool once = reads_once(p);
   int64_t fit = once ? NORMA_GIVEN_UNITS : BLOCK_MOST / p->unit_bytes, most = once ? fit : NORMA_BLOCK_UNITS;
   if (p->run <= SHORT_RUN / 2 && fit < BATCH_SPILLED) fit = BATCH_SPILLED;
-  if (p->run > (p->outer > 1 ? 2 : 1) * SHORT_RUN || fit < BATCH_LEAST || p->r.columns < BATCH_LEAST) return 0;
-  for (int v = 0; v < p->r.views; v++)
-    if (p->r.view[v].kept.data && p->r.view[v].kept.count > 1) return 0;
+  if (p->run > (p->outer > 1 ? 2 : 1) * SHORT_RUN || fit < BATCH_LEAST || p->span < BATCH_LEAST) return 0;
   return (int)(fit < most ? fit : most);
 }
 
@@ -55,6 +66,7 @@ bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_
   p->block = (int)(wanted < most ? wanted : most);
   if (p->block < 1) p->block = 1;
   if (p->block > NORMA_BLOCK_UNITS) p->block = NORMA_BLOCK_UNITS;
+  p->span = equal_steps(p);
   p->batch = choose_batch(p);
   p->ahead = reads_once(p) || p->unit_bytes > BLOCK_MOST ? FETCHED_BEFORE : 0;
   /* Pieces long enough that the first block of each, which hides nothing, is little, and enough for every thread. */
@@ -75,4 +87,10 @@ int64_t norma_row_next(const norma_row_plan *p, int v, int64_t unit, int64_t cou
   else if (unit + 2 * count <= p->r.columns) next = norma_row_start(p, v, unit + count, 0, 0);
   else return 0;
   return (next - here) / p->size;
+}
+
+int norma_row_batch(const norma_row_plan *p, int64_t unit, int64_t end) {
+  int64_t count = p->span - unit % p->span;
+  if (count > end - unit) count = end - unit;
+  return count < p->batch ? (int)count : p->batch;
 }

@@ -15,17 +15,21 @@ typedef struct norma_row_plan {
   int block;                     /* units that are measured while the block before them is written */
   int64_t ahead;                 /* elements before which what is written is fetched from afar; 0: it is near */
   int batch;                     /* short runs: units that are taken together, their runs in one loop; else 0 */
+  int64_t span;                  /* no batch goes beyond a multiple of it */
   bool stream, given;
 } norma_row_plan;
 
 /* The first `rows` arrays are rows of elements, `params` more follow. False where a stride does not allow it. */
 bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_operand *const arrays[], int rows,
                          int params);
-/* The same run of the next unit, in elements; for plans with a batch. */
+/* The same run of the next unit of a batch, in elements. */
 static inline int64_t norma_row_step(const norma_row_plan *p, int v) {
   const norma_walk *kept = &p->r.view[v].kept;
-  return kept->data && kept->count ? kept->stride[0] : 0;
+  return kept->data && kept->count ? kept->stride[kept->count - 1] : 0;
 }
+/* Units of the batch that begins with the given one, of those before `end`. */
+int norma_row_batch(const norma_row_plan *p, int64_t unit, int64_t end);
+
 static inline int64_t norma_row_offset(const norma_walk *w, int64_t position) {
   if (w->count == 0) return 0;
   return w->count == 1 ? position * w->stride[0] : norma_walk_offset(w, position);

@@ -94,11 +94,6 @@ NORMA_INLINE void moments_rows(norma_type type, const norma_rows *rows, bool rms
   }
 }
 
-static NORMA_TARGET void batch_moments(norma_type type, const norma_rows *rows, bool rms, double *pivot, double *sum) {
-  if (type == NORMA_F32) moments_rows(NORMA_F32, rows, rms, pivot, sum);
-  else moments_rows(type, rows, rms, pivot, sum);
-}
-
 /* ------------------------------------------------------------------------------------------------------ forward --- */
 
 /* What all elements of a row share, in registers. An absent bias is -0, which changes no number when it is added. */

@@ -146,13 +146,6 @@ NORMA_INLINE void gradients_rows(norma_type type, const norma_slopes *c, bool we
   }
 }
 
-static NORMA_TARGET void batch_gradients(norma_type type, const norma_slopes *c, const norma_rows *rows,
-                                         const double *pivot, double *sum) {
-  bool weights = c->weight && c->weight_step;
-  if (type == NORMA_F32 && !weights) gradients_rows(NORMA_F32, c, false, rows, pivot, sum);
-  else gradients_rows(type, c, weights, rows, pivot, sum);
-}
-
 /* ----------------------------------------------------------------------------------------------------- backward --- */
 
 /* What all elements of a row share. */

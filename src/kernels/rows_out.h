@@ -2,32 +2,65 @@
 #ifndef NORMA_ROWS_OUT_H
 #define NORMA_ROWS_OUT_H
 
-#include "rows_short.h"
+#include "rows_halves.h"
+
+NORMA_INLINE void forward_floats(const norma_coefs *c, const norma_rows *rows) {
+  bool weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
+  if (weights && biases) forward_short(c, true, true, rows);
+  else if (weights) forward_short(c, true, false, rows);
+  else if (biases) forward_short(c, false, true, rows);
+  else forward_short(c, false, false, rows);
+}
+
+static NORMA_TARGET __attribute__((noinline)) void forward_halves(norma_type type, const norma_coefs *c,
+                                                                  const norma_rows *rows) {
+  NORMA_ALIGNED float x[HALVES], y[HALVES];
+  for (int64_t r = 0; r < rows->rows;) {
+    norma_coefs from = coefs_from(c, r);
+    norma_rows some = widened(type, rows, r, x, NULL);
+    some.y = y;
+    forward_floats(&from, &some);
+    narrow_rows(type, y, some.rows, some.n, (uint16_t *)rows->y + r * rows->y_stride, rows->y_stride);
+    r += some.rows;
+  }
+}
 
 static NORMA_TARGET __attribute__((noinline)) void forward_straight(norma_type type, const norma_coefs *c,
                                                                     const norma_rows *rows, bool stream,
                                                                     norma_ahead *ahead) {
-  bool weights = c->weight && c->weight_step, biases = c->bias && c->bias_step;
-  if (!forward_is_short(type, c, rows, stream)) forward_rows(type, c, rows, stream, ahead);
-  else if (weights && biases) forward_short(c, true, true, rows);
-  else if (weights) forward_short(c, true, false, rows);
-  else if (biases) forward_short(c, false, true, rows);
-  else forward_short(c, false, false, rows);
+  if (forward_is_short(type, c, rows, stream)) forward_floats(c, rows);
+  else if (forward_is_halves(type, c, rows, stream)) forward_halves(type, c, rows);
+  else forward_rows(type, c, rows, stream, ahead);
+}
+
+NORMA_INLINE void backward_floats(const norma_slopes *c, const norma_rows *rows) {
+  bool weights = c->weight && c->weight_step, given = !c->dx.means;
+  if (given && weights) backward_short(c, true, true, rows);
+  else if (given) backward_short(c, true, false, rows);
+  else if (weights) backward_short(c, false, true, rows);
+  else backward_short(c, false, false, rows);
+}
+
+static NORMA_TARGET __attribute__((noinline)) void backward_halves(norma_type type, const norma_slopes *c,
+                                                                   const norma_rows *rows) {
+  NORMA_ALIGNED float x[HALVES], dy[HALVES], dx[HALVES];
+  for (int64_t r = 0; r < rows->rows;) {
+    norma_slopes from = slopes_from(c, r);
+    norma_rows some = widened(type, rows, r, x, dy);
+    some.y = dx;
+    backward_floats(&from, &some);
+    narrow_rows(type, dx, some.rows, some.n, (uint16_t *)rows->y + r * rows->y_stride, rows->y_stride);
+    r += some.rows;
+  }
 }
 
 static NORMA_TARGET __attribute__((noinline)) void backward_straight(norma_type type, const norma_slopes *c,
                                                                      const norma_rows *rows, bool stream,
                                                                      norma_ahead *ahead) {
   bool units = c->unit_step, weights = c->weight && c->weight_step;
-  if (backward_is_short(type, c, rows, stream)) {
-    bool given = !c->dx.means;
-    if (given && weights) backward_short(c, true, true, rows);
-    else if (given) backward_short(c, true, false, rows);
-    else if (weights) backward_short(c, false, true, rows);
-    else backward_short(c, false, false, rows);
-    return;
-  }
-  if (units && weights) backward_rows(type, c, true, true, rows, stream, NULL);
+  if (backward_is_short(type, c, rows, stream)) backward_floats(c, rows);
+  else if (backward_is_halves(type, c, rows, stream)) backward_halves(type, c, rows);
+  else if (units && weights) backward_rows(type, c, true, true, rows, stream, NULL);
   else if (units) backward_rows(type, c, true, false, rows, stream, NULL);
   else if (weights) backward_rows(type, c, false, true, rows, stream, ahead);
   else backward_rows(type, c, false, false, rows, stream, ahead);
