@@ -22,7 +22,7 @@ typedef struct measured_row {
 } measured_row;
 
 NORMA_INLINE void measure_group(norma_type type, const void *x, double pivot, int64_t i, two_sums *s) {
-  prefetch_group(type, x, i + 16 * NORMA_GROUP);
+  prefetch_group(type, x, i + 8 * NORMA_GROUP);
   moments_piece(type, x, i, NORMA_GROUP, pivot, s);
 }
 
