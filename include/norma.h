@@ -75,6 +75,7 @@
  *     pool. All of them are thread-safe as long as no two calls write the same memory. The rounding mode, flush-to-zero
  *     and trap settings of the calling thread are ignored and preserved, and no exception flags are left behind.
  *     A workspace may have any alignment and contents; it overlaps nothing else, and one call at a time uses it.
+ *     A call needs at most 256 KiB of stack, on its own thread and on those of your pool.
  *     On error a function returns a status other than NORMA_OK, fills `error` (which may be NULL) and writes nothing.
  */
 #ifndef NORMA_H

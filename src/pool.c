@@ -180,6 +180,18 @@ static void start_afresh(void) {
   atomic_store_explicit(&pool.busy, 0, memory_order_relaxed);
 }
 
+/* With twice the stack that norma.h promises to be enough, where the C library's threads have less. */
+static bool start_worker(int number) {
+  enum { STACK = 512 * 1024 };
+  pthread_attr_t attr;
+  size_t stack;
+  if (pthread_attr_init(&attr) != 0) return false;
+  if (pthread_attr_getstacksize(&attr, &stack) == 0 && stack < STACK) pthread_attr_setstacksize(&attr, STACK);
+  bool started = pthread_create(&pool.thread[number], &attr, worker, (void *)(intptr_t)number) == 0;
+  pthread_attr_destroy(&attr);
+  return started;
+}
+
 /* Ends or starts workers until there are `wanted`, or as many as the system allows. No job is open. */
 static void resize(int wanted) {
   if (wanted == pool.wanted) return;
@@ -195,10 +207,7 @@ static void resize(int wanted) {
   sigset_t all, before; /* a signal is for the program's own threads */
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  while (pool.workers < wanted) {
-    if (pthread_create(&pool.thread[pool.workers], NULL, worker, (void *)(intptr_t)pool.workers) != 0) break;
-    pool.workers++;
-  }
+  while (pool.workers < wanted && start_worker(pool.workers)) pool.workers++;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 

@@ -304,19 +304,17 @@ static void backward_batches(const pass *b, int64_t begin, int64_t end) {
 /* ----------------------------------------------------------------------------------------------- the whole pass --- */
 
 static void backward_blocks(const pass *b, int64_t begin, int64_t end) {
+  const norma_row_plan *p = &b->plan;
+  bool summed = !p->call->means_known && (!p->given || b->runs.at || p->call->sums); /* or nobody asks for sums */
   int written = 0, measured;
   for (int64_t unit = begin; unit < end || written; unit += measured) {
-    measured = end - unit < b->plan.block ? (int)(end - unit) : b->plan.block;
-    if (b->plan.call->means_known) {
-      backward_block(b, unit, measured, unit, 0);
-      continue;
-    }
-    if (b->together) {
-      backward_block(b, unit, measured, unit, measured);
+    measured = end - unit < p->block ? (int)(end - unit) : p->block;
+    if (!summed || b->together) {
+      backward_block(b, unit, measured, unit, summed ? measured : 0);
       continue;
     }
     backward_block(b, unit - written, written, unit, measured);
-    written = b->plan.call->dx.data ? measured : 0;
+    written = p->call->dx.data ? measured : 0;
   }
 }
 
