@@ -457,8 +457,8 @@ typedef struct norma_backward_args {
  * RMS layers leave sum_q out; with given statistics dx[i] = rstd[u] * q[i]. Errors as norma_forward.
  *
  * With an activation dy[i] above is dz[i] = dy[i] * act'(z[i]), z computed again as forward did, act' a float32
- * function (float64 data: float64) and 0 for ReLU at 0; the product is taken in float64 and not rounded to
- * float32. With or without one dafter[i] = dz[i].
+ * function and 0 for ReLU at 0, and the product rounded to float32 too (float64 data: both in float64).
+ * With or without one dafter[i] = dz[i].
  * With a residual before the norm x is the sum of the forward pass, dx[i] gets + dsum[i], and is the gradient of both x
  * and residual.
  *

@@ -1,5 +1,5 @@
-/* The forward pass where units are neighbouring columns. A tile of columns that is small, or whose units end in it, is
- * measured and written at once; otherwise all is measured, merged and then written row after row. */
+/* The forward pass where units are neighbouring columns. A tile of columns whose units end in it is measured and
+ * written at once; otherwise all is measured, merged and then written row after row. */
 #include "column_plan.h"
 
 #include <math.h>

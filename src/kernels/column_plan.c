@@ -124,8 +124,8 @@ int64_t norma_column_piece(const norma_column_plan *p, int64_t others, int64_t w
 
 /* -------------------------------------------------------------------------------------------------- few columns --- */
 
-/* Columns of rows that are taken as one, at most: their coefficients stay in the first-level cache. So many rows for
- * each of them, or it is not worth to repeat the coefficients. */
+/* Columns of rows that are taken as one, at most: their coefficients stay in the first-level cache. And so many rows of
+ * a run for each time that the coefficients are repeated, to be worth it. */
 enum { FOLDED = 512, ROWS_OF_EACH = 64 };
 
 int64_t norma_column_fold(const norma_column_plan *p, const norma_column_view *const elements[], int count,
@@ -205,6 +205,7 @@ static void write_chunks(void *context, int64_t begin, int64_t end) {
 static writing writing_make(const norma_column_plan *p, norma_column_write *write, const void *pass) {
   writing w = {.chunks.plan = p, .write = write, .pass = pass};
   w.chunks.rows = CHUNK_BYTES / (p->width * (int64_t)norma_type_size(p->call->type)) + 1;
+  if (w.chunks.rows > 4 * 64) w.chunks.rows += -w.chunks.rows & 63; /* whole lines, whatever the width */
   w.chunks.per_run = (p->rows + w.chunks.rows - 1) / w.chunks.rows;
   return w;
 }

@@ -33,7 +33,8 @@ static double pivot_of(const pass *p, int64_t plane, int64_t column) {
   return weight_at(p, plane, 0, 0, column) * first_of(p, plane, column);
 }
 
-const norma_coefs *norma_column_z(const pass *p, const norma_column_chunk *rows, int64_t column, norma_coefs *z) {
+/* z of these rows from some column on, where there is an activation (else NULL); its units are set. */
+static const norma_coefs *column_z(const pass *p, const norma_column_chunk *rows, int64_t column, norma_coefs *z) {
   if (!p->plan.call->activation) return NULL;
   norma_column_params_at(z, &p->weight, &p->bias, &p->after, rows, column);
   return z;
@@ -69,7 +70,7 @@ void norma_column_sum_piece(const pass *p, int64_t plane, int64_t outer, int64_t
   norma_coefs z = norma_coefs_make(p->plan.call, hi, lo, z_rstd, unit);
   if (p->by_row) z.unit_row = 1;
   else z.unit_step = 1;
-  s.z = norma_column_z(p, &(norma_column_chunk){plane, outer, row, rows}, first, &z);
+  s.z = column_z(p, &(norma_column_chunk){plane, outer, row, rows}, first, &z);
   if (p->keeps) s.dz = (float *)norma_column_at(&p->dx, plane, outer, row, first), s.dz_row = p->dx.row_stride;
   p->plan.kernels->column_gradients(p->plan.call->type, &s, p->by_row, norma_column_at(&p->x, plane, outer, row, first),
                                     p->x.row_stride, norma_column_at(&p->dy, plane, outer, row, first),

@@ -26,10 +26,6 @@ typedef struct norma_column_pass {
 /* Columns of a piece of work, at most. */
 enum { NORMA_WIDE = 2 * NORMA_COLUMNS };
 
-/* z of these rows from some column on, where there is an activation (else NULL); its units are set. */
-const norma_coefs *norma_column_z(const norma_column_pass *p, const norma_column_chunk *rows, int64_t column,
-                                  norma_coefs *z);
-
 /* Of columns first .. first + n - 1, n <= NORMA_COLUMNS, of one piece of a run. */
 void norma_column_sum_piece(const norma_column_pass *p, int64_t plane, int64_t outer, int64_t piece, int64_t first,
                             int64_t n);

@@ -14,7 +14,7 @@ typedef struct pass {
   norma_pair *means;
   bool varies; /* the weight changes along a run */
   bool keeps;  /* dz, in dx */
-  bool together; /* dx does not wait for the sums of its unit, and is written while they are taken */
+  bool sums_with_dx; /* dx does not wait for the sums of its unit, and is written while they are taken */
   norma_run_sums runs;
   double elements; /* of a unit */
 } pass;
@@ -309,7 +309,7 @@ static void backward_blocks(const pass *b, int64_t begin, int64_t end) {
   int written = 0, measured;
   for (int64_t unit = begin; unit < end || written; unit += measured) {
     measured = end - unit < p->block ? (int)(end - unit) : p->block;
-    if (!summed || b->together) {
+    if (!summed || b->sums_with_dx) {
       backward_block(b, unit, measured, unit, summed ? measured : 0);
       continue;
     }
@@ -338,9 +338,9 @@ bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_
   if (!norma_row_plan_make(&b.plan, call, arrays, 6, 2)) return false;
   if (call->weight.data && b.plan.step[WEIGHT] != (b.varies ? 1 : 0)) return false;
   b.plan.stream = call->dx.data && norma_streams(call) && !b.keeps;
-  /* Sums that are not finite are taken again, of what dy is then. */
-  bool dy_stays = !b.keeps && call->dx.data != call->dy.data && call->dafter.data != call->dy.data;
-  b.together = b.plan.given && call->dx.data && dy_stays;
+  /* Sums that are not finite are taken a second time, and dy must still be there. */
+  bool dy_stays = call->dx.data != call->dy.data && call->dafter.data != call->dy.data;
+  b.sums_with_dx = b.plan.given && call->dx.data && dy_stays;
   bool params = call->dweight.data || call->dbias.data, together = norma_runs_agree(call->layer) && !call->means_known;
   if (params && together) b.runs = norma_run_sums_make(call, &b.plan.r, workspace);
   if (params && !together) norma_param_pass(call, saved, workspace);

@@ -52,7 +52,7 @@ static const char *start_of(const pass *p, int v, int64_t start, int64_t param) 
   return p->r.view[v].run.data + at * (int64_t)norma_type_size(p->call->type);
 }
 
-/* The same stretch of a parameter soon to come, which may be past the last: no prefetcher of a processor finds it. */
+/* The stretches of neighbouring parameters lie apart: no prefetcher of a processor finds the next one. */
 static void fetch(const char *from, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)((uintptr_t)from + (uintptr_t)i));
 }

@@ -22,8 +22,8 @@ static int64_t step_of(const norma_walk *run) {
 /* Whether nothing is read a second time. */
 static bool reads_once(const norma_row_plan *p) { return p->given && !p->call->dy.data; }
 
-/* Units up to which all arrays go in equal steps: those of a sample, where parameters do not change with the sample. 0:
- * there are no such. */
+/* Units within which every array goes in equal steps: all of them, or those of the inner axis where some array (a gamma
+ * for each group, a gap between samples) has another step from there to the next. 0: there are no such. */
 static int64_t equal_steps(const norma_row_plan *p) {
   int64_t span = p->r.columns;
   for (int v = 0; v < p->r.views; v++) {
@@ -40,7 +40,9 @@ static int choose_batch(const norma_row_plan *p) {
   int64_t fit = once ? NORMA_GIVEN_UNITS : BLOCK_MOST / p->unit_bytes, most = once ? fit : NORMA_BLOCK_UNITS;
   if (p->run <= SHORT_RUN / 2 && fit < BATCH_SPILLED) fit = BATCH_SPILLED;
   if (p->run > (p->outer > 1 ? 2 : 1) * SHORT_RUN || fit < BATCH_LEAST || p->span < BATCH_LEAST) return 0;
-  return (int)(fit < most ? fit : most);
+  if (fit > most) fit = most;
+  int64_t batches = (p->span + fit - 1) / fit;
+  return (int)((p->span + batches - 1) / batches); /* equal ones: a batch of one unit has no loop of its own */
 }
 
 bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_operand *const arrays[], int rows,
@@ -84,7 +86,7 @@ int64_t norma_row_next(const norma_row_plan *p, int v, int64_t unit, int64_t cou
   const char *here = norma_row_start(p, v, unit, outer, middle), *next;
   if (middle + 1 < p->middle) next = norma_row_start(p, v, unit, outer, middle + 1);
   else if (outer + 1 < p->outer) next = norma_row_start(p, v, unit, outer + 1, 0);
-  else if (unit + 2 * count <= p->r.columns) next = norma_row_start(p, v, unit + count, 0, 0);
+  else if (unit + count < p->r.columns) next = norma_row_start(p, v, unit + count, 0, 0);
   else return 0;
   return (next - here) / p->size;
 }

@@ -22,7 +22,7 @@ typedef struct norma_row_plan {
 /* The first `rows` arrays are rows of elements, `params` more follow. False where a stride does not allow it. */
 bool norma_row_plan_make(norma_row_plan *p, const norma_call *call, const norma_operand *const arrays[], int rows,
                          int params);
-/* The same run of the next unit of a batch, in elements. */
+/* The same run of the next unit, in elements; within a span. */
 static inline int64_t norma_row_step(const norma_row_plan *p, int v) {
   const norma_walk *kept = &p->r.view[v].kept;
   return kept->data && kept->count ? kept->stride[kept->count - 1] : 0;

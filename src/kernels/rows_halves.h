@@ -5,8 +5,8 @@
 
 #include "rows_short.h"
 
-/* Elements of a room; and of the longest row that is written so. */
-enum { HALVES = 1024, HALVES_WRITTEN = 128 };
+/* Elements of a room, which has two rows at least; and of the longest row that gains by it in the forward pass. */
+enum { HALVES = 1024, HALVES_FORWARD = 128 };
 
 NORMA_INLINE void widen_row(norma_type type, const void *from, int64_t n, float *to) {
   NORMA_ALIGNED float last[NORMA_GROUP];
@@ -97,7 +97,7 @@ static NORMA_TARGET void batch_gradients(norma_type type, const norma_slopes *c,
 }
 
 NORMA_INLINE bool forward_is_halves(norma_type type, const norma_coefs *c, const norma_rows *rows, bool stream) {
-  bool fits = rows->n >= NORMA_QUARTER && rows->n <= HALVES_WRITTEN;
+  bool fits = rows->n >= NORMA_QUARTER && rows->n <= HALVES_FORWARD;
   return are_halves(type, rows) && fits && !stream && c->unit_step == 0 && !c->after && !c->activation;
 }
 

@@ -63,8 +63,8 @@ NORMA_INLINE void tile_group(norma_type type, tile_kind kind, const norma_tile *
                              const double *gamma, two_sums *sums, tile_lanes *lanes) {
   NORMA_ALIGNED float room[8][NORMA_GROUP], dz[4][NORMA_GROUP];
   lane_rows l;
-  bool wraps = at + TILE_AHEAD >= tile->width;
-  int64_t soon = at + TILE_AHEAD - (wraps ? tile->width : 0);
+  bool wraps = at + TILE_AHEAD >= tile->width, fetch = !wraps || tile->x_next;
+  int64_t soon = !wraps ? at + TILE_AHEAD : tile->width > TILE_AHEAD ? at + TILE_AHEAD - tile->width : at;
   for (int lane = 0; lane < 4; lane++) {
     int count = (rows - lane + 3) / 4, whole = count == 4;
     if (lane >= rows) break; /* lanes_end knows */
@@ -78,8 +78,8 @@ NORMA_INLINE void tile_group(norma_type type, tile_kind kind, const norma_tile *
         l.dy[j] = dz_group(type, tile->z, r, at, l.x[j], l.dy[j], n, dz[j]);
         if (tile->keeps) memcpy(tile->dz[r] + at, dz[j], (size_t)n * sizeof dz[j][0]);
       }
-      prefetch_group(type, tile->x[r], soon + (wraps ? tile->x_next : 0));
-      prefetch_group(type, tile->dy[r], soon + (wraps ? tile->dy_next : 0));
+      if (fetch) prefetch_group(type, tile->x[r], soon + (wraps ? tile->x_next : 0));
+      if (fetch) prefetch_group(type, tile->dy[r], soon + (wraps ? tile->dy_next : 0));
       l.mean[j] = oct_set(tile->mean[r]), l.mean_lo[j] = oct_set(tile->mean_lo[r]);
       l.rstd[j] = oct_set(tile->rstd[r]), l.minus_pivot[j] = oct_set(-tile->pivot[r]);
       l.sums[j] = sums_of_nothing();

@@ -316,6 +316,7 @@ static void library_and_reference_agree_about_nan_and_inf_in_dy(void **state) {
       "layer:n2,d1,dir=bwd,dy=nan",           "adain:n2,c3,h4,w4,dir=bwd,dy=nan,alpha=0.5",
       /* dx is written while its sums are taken; rows of few columns are written several as one. */
       "batch:n2,c3,h700,dir=bwd,dy=nan,stats=given",
+      "batch:n3,c5,h2000,dir=bwd,dy=nan,stats=given,add=before,inplace=1",
       "batch:n2,c8,h13,w17,layout=nhwc,dir=bwd,dy=nan,stats=given",
       "instance:n2,c8,h13,w17,layout=nhwc,dir=bwd,dy=nan",
   };
