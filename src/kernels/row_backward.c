@@ -15,6 +15,7 @@ typedef struct pass {
   bool varies; /* the weight changes along a run */
   bool keeps;  /* dz, in dx */
   bool sums_with_dx; /* dx does not wait for the sums of its unit, and is written while they are taken */
+  bool summed; /* somebody asks for the sums of the runs */
   norma_run_sums runs;
   double elements; /* of a unit */
 } pass;
@@ -289,15 +290,14 @@ static void backward_batches(const pass *b, int64_t begin, int64_t end) {
     norma_slopes slopes;
     batch_start(b, unit, norma_row_batch(p, unit, end), &t);
     bool known = p->given || p->call->means_known; /* dx does not wait for the sums */
-    bool summed = !known || b->runs.at;
-    if (summed) sums_init(b, &t, &sums);
+    if (b->summed) sums_init(b, &t, &sums);
     if (!known) each_run(b, &t, &sums, NULL, false);
     for (int i = 0; i < t.count && !known; i++)
       b->means[unit + i] = norma_unit_means(p->call, b->elements, t.pivot[i], &t.total[i]);
     batch_slopes_init(b, &t, &slopes);
     slopes.dx = norma_dx_make(b->plan.kernels, &b->saved[unit], p->given ? NULL : &b->means[unit], t.count, &block);
     if (b->keeps) slopes.z = NULL;
-    each_run(b, &t, known && summed ? &sums : NULL, p->call->dx.data ? &slopes : NULL, !summed);
+    each_run(b, &t, known && b->summed ? &sums : NULL, p->call->dx.data ? &slopes : NULL, !b->summed);
   }
 }
 
@@ -305,12 +305,11 @@ static void backward_batches(const pass *b, int64_t begin, int64_t end) {
 
 static void backward_blocks(const pass *b, int64_t begin, int64_t end) {
   const norma_row_plan *p = &b->plan;
-  bool summed = !p->call->means_known && (!p->given || b->runs.at || p->call->sums); /* or nobody asks for sums */
   int written = 0, measured;
   for (int64_t unit = begin; unit < end || written; unit += measured) {
     measured = end - unit < p->block ? (int)(end - unit) : p->block;
-    if (!summed || b->sums_with_dx) {
-      backward_block(b, unit, measured, unit, summed ? measured : 0);
+    if (!b->summed || b->sums_with_dx) {
+      backward_block(b, unit, measured, unit, b->summed ? measured : 0);
       continue;
     }
     backward_block(b, unit - written, written, unit, measured);
@@ -343,6 +342,7 @@ bool norma_row_backward(const norma_call *call, const norma_saved *saved, norma_
   b.sums_with_dx = b.plan.given && call->dx.data && dy_stays;
   bool params = call->dweight.data || call->dbias.data, together = norma_runs_agree(call->layer) && !call->means_known;
   if (params && together) b.runs = norma_run_sums_make(call, &b.plan.r, workspace);
+  b.summed = b.runs.at || !(b.plan.given || call->means_known);
   if (params && !together) norma_param_pass(call, saved, workspace);
   if (call->dx.data || b.runs.at || call->sums) {
     norma_parallel(call->threads, b.plan.r.columns, b.plan.grain, norma_pass_bytes(call, 3), backward_units, &b);
